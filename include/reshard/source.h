@@ -1,0 +1,56 @@
+#ifndef RESHARD_SOURCE_H_
+#define RESHARD_SOURCE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "reshard/catalog.h"
+#include "reshard/error.h"
+
+namespace reshard {
+
+/// How the elements of one chunk lie in a file.
+struct ChunkLayout {
+  uint32_t file = 0;             ///< what Source::ReadAt takes; may lie past Catalog::files() for
+                                 ///< bytes that are decoded on the way (a compressed entry)
+  uint64_t offset = 0;           ///< of the chunk's first element, in bytes
+  std::vector<int64_t> strides;  ///< one per dimension, in elements; never negative
+  bool swap_bytes = false;       ///< elements are stored big-endian
+  bool conjugate = false;        ///< imaginary parts are to be negated
+  bool negate = false;           ///< values are to be negated
+};
+
+/// An opened checkpoint: what there is, and its bytes. Safe to use from several threads.
+class Source {
+ public:
+  virtual ~Source() = default;
+
+  virtual const Catalog& catalog() const = 0;
+
+  /// The kind's name: "dcp", "hf", "pt".
+  virtual std::string_view kind() const = 0;
+
+  /// On what evidence the kind was chosen: one phrase.
+  virtual std::string_view evidence() const = 0;
+
+  /// The directory (or the file's directory) that file paths are relative to.
+  virtual const std::string& root() const = 0;
+
+  /// Where the elements of `chunk` lie. May read and check the chunk's own header, whose size,
+  /// type and shape must agree with the catalog (kSource otherwise, naming the tensor).
+  virtual Result<ChunkLayout> Locate(const Tensor& tensor, const Chunk& chunk) const = 0;
+
+  /// Fills `out` from `offset` of a file that a ChunkLayout names.
+  virtual Result<> ReadAt(uint32_t file, uint64_t offset, std::span<std::byte> out) const = 0;
+
+  /// What a person should know about the source but need not act on, one sentence each.
+  virtual const std::vector<std::string>& notes() const = 0;
+};
+
+}  // namespace reshard
+
+#endif  // RESHARD_SOURCE_H_

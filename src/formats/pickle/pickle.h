@@ -1,0 +1,135 @@
+#ifndef RESHARD_FORMATS_PICKLE_PICKLE_H_
+#define RESHARD_FORMATS_PICKLE_PICKLE_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "base/byte_source.h"
+#include "reshard/error.h"
+
+/// A restricted pickle machine: it builds inert values and never imports, calls or constructs
+/// anything. A global is a pair of names; a call is a record of what would have been called.
+namespace reshard::pickle {
+
+enum class Kind : uint8_t {
+  kNone, kBool, kInt, kFloat,
+  kString,        ///< text, UTF-8
+  kBytes,         ///< bytes or bytearray
+  kTuple, kList, kSet, kDict,
+  kGlobal,        ///< a name in a module: "torch" "float32"
+  kObject,        ///< a call or construction that was not made (REDUCE, NEWOBJ, BUILD)
+  kPersistentId,  ///< BINPERSID: the value that stands for something outside
+  kFolded,        ///< an object that a Folder took over; holds the Folder's handle
+};
+
+class Value;
+struct DictEntry;
+
+/// What a REDUCE or NEWOBJ would have made.
+struct ObjectParts;
+
+/// One decoded value: 16 bytes, copied freely, valid as long as its Document (or, inside a
+/// Folder's call, for that call). An accessor must match kind(); that is the caller's check.
+class Value {
+ public:
+  Value() = default;
+
+  Kind kind() const { return kind_; }
+  bool is(Kind kind) const { return kind_ == kind; }
+  /// True for the global `module`.`name`.
+  bool IsGlobal(std::string_view module, std::string_view name) const;
+  /// True for an object whose callable is the global `module`.`name`.
+  bool IsObject(std::string_view module, std::string_view name) const;
+
+  bool as_bool() const { return integer_ != 0; }
+  int64_t as_int() const { return integer_; }  ///< integers beyond 64 bits decode as kBytes
+  double as_float() const;
+  std::string_view text() const;               ///< kString, kBytes
+  std::span<const Value> items() const;        ///< kTuple, kList, kSet
+  std::span<const DictEntry> entries() const;  ///< kDict; in file order, duplicates kept
+  std::string_view module() const;             ///< kGlobal
+  std::string_view name() const;               ///< kGlobal
+  const ObjectParts& object() const;           ///< kObject
+  const Value& persistent_id() const;          ///< kPersistentId
+  uint64_t handle() const { return static_cast<uint64_t>(integer_); }  ///< kFolded
+
+  /// kDict: the value under a string key, or null. The last one where the key stands twice.
+  const Value* Find(std::string_view key) const;
+
+ private:
+  friend class Machine;
+  Kind kind_ = Kind::kNone;
+  uint32_t size_ = 0;
+  union {
+    int64_t integer_ = 0;
+    double float_;
+    const void* node_;
+  };
+};
+static_assert(sizeof(Value) == 16);
+
+struct DictEntry {
+  Value key;
+  Value value;
+};
+
+struct ObjectParts {
+  Value callable;  ///< kGlobal in every honest file
+  Value args;      ///< kTuple
+  Value state;     ///< what BUILD set; kNone without one
+  Value items;     ///< kList of what APPENDS/ADDITEMS added; kNone without
+  Value entries;   ///< kDict of what SETITEMS added; kNone without
+};
+
+/// Bounds on what a pickle may ask for. Exceeding one is an error of kind kSource.
+struct Limits {
+  uint32_t max_depth = 1000;               ///< nesting of values and marks on the stack
+  uint64_t max_string = uint64_t{1} << 30; ///< bytes of one string; also <= bytes left
+  uint64_t max_memory = uint64_t{4} << 30; ///< bytes of all values together
+};
+
+/// Takes over objects as they are completed, so that a large document need never be held as
+/// values: the machine then reuses the memory of the object and its parts.
+class Folder {
+ public:
+  virtual ~Folder() = default;
+
+  /// Called for each object when its state is set (BUILD). Returning a handle replaces the object
+  /// by a kFolded value with it; returning nothing keeps the object as it is.
+  virtual Result<std::optional<uint64_t>> Fold(const ObjectParts& object) = 0;
+};
+
+/// A decoded pickle; owns the memory of its values.
+class Document {
+ public:
+  ~Document();
+  Document(Document&&) noexcept;
+  Document& operator=(Document&&) noexcept;
+
+  const Value& root() const;
+  /// Offset of the first byte after STOP.
+  uint64_t end() const;
+  /// Bytes held by the values.
+  uint64_t memory() const;
+
+ private:
+  friend class Machine;
+  struct Impl;
+  explicit Document(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Decodes the pickle (protocols 0 to 5, the opcodes that a C pickler writes for protocol 2 and
+/// up) that starts at `offset`. The source is read in windows, twice: the first pass finds which
+/// memo slots are ever read, so that the second keeps only those.
+///
+/// Errors are of kind kSource with the offset of the opcode. Opcodes that have no place in a
+/// checkpoint (INST, OBJ, PERSID, EXT*, text protocol 0) are such errors.
+Result<Document> Decode(const ByteSource& source, uint64_t offset = 0, const Limits& limits = {},
+                        Folder* folder = nullptr);
+
+}  // namespace reshard::pickle
+
+#endif  // RESHARD_FORMATS_PICKLE_PICKLE_H_
