@@ -1,0 +1,177 @@
+#include "io/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "base/checked_math.h"
+#include "base/try.h"
+
+namespace reshard {
+namespace {
+
+// The kernel transfers at most 0x7ffff000 bytes a call; a smaller step keeps signals prompt.
+constexpr size_t kMaxTransfer = size_t{1} << 30;
+
+Result<> ReadFully(int fd, const std::string& name, uint64_t size, uint64_t offset,
+                   std::span<std::byte> out) {
+  size_t done = 0;
+  while (done < out.size()) {
+    const ssize_t n = ::pread(fd, out.data() + done, std::min(out.size() - done, kMaxTransfer),
+                              static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      Error error = SystemError(ErrorKind::kSource, name, "read", errno);
+      error.offset = offset + done;
+      return std::unexpected(std::move(error));
+    }
+    if (n == 0)
+      return std::unexpected(
+          Error{.kind = ErrorKind::kSource,
+                .file = name,
+                .offset = offset + done,
+                .found = "the file ended while it was being read",
+                .expected = fmt::format("{} bytes, as when it was opened", size),
+                .help = "something else is writing to the source: wait until it has finished"});
+    done += static_cast<size_t>(n);
+  }
+  return {};
+}
+
+}  // namespace
+
+Error SystemError(ErrorKind kind, const std::string& path, std::string_view what,
+                  int error_number) {
+  Error error{.kind = kind,
+              .file = path,
+              .found = fmt::format("cannot {}: {}", what, std::strerror(error_number))};
+  if (error_number == ENOSPC || error_number == EDQUOT)
+    error.help = "free some space and run the same command again: it goes on where it stopped";
+  if (error_number == EMFILE || error_number == ENFILE)
+    error.help = "raise the limit on open files: ulimit -n 4096";
+  return error;
+}
+
+Result<std::unique_ptr<InputFile>> InputFile::Open(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    return std::unexpected(SystemError(ErrorKind::kSource, path.string(), "open", errno));
+  struct stat info;
+  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    ::close(fd);
+    return std::unexpected(Error{.kind = ErrorKind::kSource,
+                                 .file = path.string(),
+                                 .found = "this is not a regular file",
+                                 .expected = "a file of a checkpoint"});
+  }
+  return std::unique_ptr<InputFile>(
+      new InputFile(fd, static_cast<uint64_t>(info.st_size), path.string()));
+}
+
+InputFile::~InputFile() { ::close(fd_); }
+
+Result<> InputFile::ReadAt(uint64_t offset, std::span<std::byte> out) const {
+  if (!InRange(offset, out.size(), size_))
+    return std::unexpected(PastEndError(name_, offset, out.size(), size_));
+  return ReadFully(fd_, name_, size_, offset, out);
+}
+
+Result<std::unique_ptr<OutputFile>> OutputFile::Create(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (fd < 0)
+    return std::unexpected(SystemError(ErrorKind::kDestination, path.string(), "create", errno));
+  return std::unique_ptr<OutputFile>(new OutputFile(fd, path.string()));
+}
+
+OutputFile::~OutputFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Result<> OutputFile::WriteAt(uint64_t offset, std::span<const std::byte> bytes) {
+  size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t n =
+        ::pwrite(fd_, bytes.data() + done, std::min(bytes.size() - done, kMaxTransfer),
+                 static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) {
+      Error error = SystemError(ErrorKind::kDestination, name_, "write", n == 0 ? ENOSPC : errno);
+      error.offset = offset + done;
+      return std::unexpected(std::move(error));
+    }
+    done += static_cast<size_t>(n);
+  }
+  return {};
+}
+
+Result<> OutputFile::ReadAt(uint64_t offset, std::span<std::byte> out) const {
+  auto read = ReadFully(fd_, name_, offset + out.size(), offset, out);
+  if (!read) read.error().kind = ErrorKind::kDestination;
+  return read;
+}
+
+Result<> OutputFile::SyncAndClose() {
+  if (::fsync(fd_) != 0)
+    return std::unexpected(SystemError(ErrorKind::kDestination, name_, "sync", errno));
+  const int fd = std::exchange(fd_, -1);
+  // Some file systems (NFS) report a failed write only here.
+  if (::close(fd) != 0 && errno != EINTR)
+    return std::unexpected(SystemError(ErrorKind::kDestination, name_, "close", errno));
+  return {};
+}
+
+Result<SourceFile> StatFile(const std::filesystem::path& root, const std::string& relative) {
+  const std::filesystem::path path = root / relative;
+  struct stat info;
+  if (::stat(path.c_str(), &info) != 0)
+    return std::unexpected(SystemError(ErrorKind::kSource, path.string(), "open", errno));
+  if (!S_ISREG(info.st_mode))
+    return std::unexpected(Error{.kind = ErrorKind::kSource,
+                                 .file = path.string(),
+                                 .found = "this is not a regular file",
+                                 .expected = "a file of a checkpoint"});
+  return SourceFile{.path = relative,
+                    .size = static_cast<uint64_t>(info.st_size),
+                    .mtime_ns = info.st_mtim.tv_sec * 1'000'000'000 + info.st_mtim.tv_nsec,
+                    .inode = info.st_ino};
+}
+
+Result<std::string> ReadTextFile(const std::filesystem::path& path, uint64_t max_bytes) {
+  RESHARD_ASSIGN(auto file, InputFile::Open(path));
+  if (file->size() > max_bytes)
+    return std::unexpected(Error{.kind = ErrorKind::kSource,
+                                 .file = path.string(),
+                                 .found = fmt::format("the file has {} bytes", file->size()),
+                                 .expected = fmt::format("at most {} bytes", max_bytes)});
+  std::string text(file->size(), '\0');
+  RESHARD_TRY(file->ReadAt(0, std::as_writable_bytes(std::span(text))));
+  return text;
+}
+
+Result<> WriteTextFile(const std::filesystem::path& path, std::string_view text) {
+  RESHARD_ASSIGN(auto file, OutputFile::Create(path));
+  RESHARD_TRY(file->WriteAt(0, std::as_bytes(std::span(text))));
+  return file->SyncAndClose();
+}
+
+Result<> SyncDirectory(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0)
+    return std::unexpected(SystemError(ErrorKind::kDestination, path.string(), "open", errno));
+  const int result = ::fsync(fd);
+  const int error_number = errno;
+  ::close(fd);
+  // File systems without directory sync say EINVAL; there is nothing more to do on those.
+  if (result != 0 && error_number != EINVAL)
+    return std::unexpected(
+        SystemError(ErrorKind::kDestination, path.string(), "sync", error_number));
+  return {};
+}
+
+}  // namespace reshard

@@ -1,0 +1,157 @@
+#include "view/lower.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+
+#include <functional>
+#include <map>
+#include <numeric>
+#include <utility>
+
+namespace reshard {
+namespace {
+
+using Element = std::pair<uint32_t, std::vector<int64_t>>;  // source tensor and coordinates
+
+// What a view means, by definition: where the element at `at` comes from.
+Element Origin(const View& view, std::vector<int64_t> at) {
+  switch (view.op()) {
+    case View::Op::kSource: return {view.source(), std::move(at)};
+    case View::Op::kCast: return Origin(view.inputs()[0], std::move(at));
+    case View::Op::kSlice:
+      at[view.dim()] += view.start();
+      return Origin(view.inputs()[0], std::move(at));
+    case View::Op::kConcat:
+      for (const View& input : view.inputs()) {
+        if (at[view.dim()] < input.shape()[view.dim()]) return Origin(input, std::move(at));
+        at[view.dim()] -= input.shape()[view.dim()];
+      }
+  }
+  return {};
+}
+
+View RandomView(int depth, const Shape& shape, uint32_t* sources) {
+  const int pick = depth == 0 ? 0 : *rc::gen::inRange(0, 3);
+  const size_t dim = *rc::gen::inRange<size_t>(0, shape.size());
+  if (pick == 1) {  // A slice of something larger.
+    const int64_t before = *rc::gen::inRange(0, 4);
+    Shape outer = shape;
+    outer[dim] += before + *rc::gen::inRange(0, 4);
+    return *View::Slice(RandomView(depth - 1, outer, sources), dim, before, shape[dim]);
+  }
+  if (pick == 2) {  // A concatenation of parts, some of them empty.
+    std::vector<View> parts;
+    int64_t left = shape[dim];
+    for (int i = 0; i < 3; ++i) {
+      Shape part = shape;
+      part[dim] = i == 2 ? left : *rc::gen::inRange<int64_t>(0, left + 1);
+      left -= part[dim];
+      parts.push_back(RandomView(depth - 1, part, sources));
+    }
+    return *View::Concat(std::move(parts), dim);
+  }
+  return View::Source((*sources)++, DType::kFloat32, shape);
+}
+
+// Visits every element of a nest of extents.
+void ForEach(const std::vector<int64_t>& extents,
+             const std::function<void(const std::vector<int64_t>&)>& visit) {
+  std::vector<int64_t> at(extents.size(), 0);
+  const int64_t total =
+      std::accumulate(extents.begin(), extents.end(), int64_t{1}, std::multiplies<>());
+  for (int64_t i = 0; i < total; ++i) {
+    visit(at);
+    for (size_t dim = extents.size(); dim-- > 0;) {
+      if (++at[dim] < extents[dim]) break;
+      at[dim] = 0;
+    }
+  }
+}
+
+TEST(LowerTest, RegionsAreTheViewElementByElement) {
+  EXPECT_TRUE(rc::check([] {
+    Shape shape;
+    for (int i = *rc::gen::inRange(1, 4); i > 0; --i) shape.push_back(*rc::gen::inRange(1, 5));
+    uint32_t sources = 0;
+    const View view = RandomView(4, shape, &sources);
+    RC_ASSERT(view.shape() == shape);
+
+    std::vector<int64_t> start, extent;
+    for (int64_t size : shape) {
+      start.push_back(*rc::gen::inRange<int64_t>(0, size));
+      extent.push_back(*rc::gen::inRange<int64_t>(1, size - start.back() + 1));
+    }
+    const std::vector<int64_t> strides = RowMajorStrides(extent);
+    std::map<int64_t, Element> got;
+    auto lowered = Lower(view, start, extent, strides, [&](const Region& region) -> Result<> {
+      std::vector<int64_t> extents;
+      for (const Loop& loop : region.loops) extents.push_back(loop.extent);
+      ForEach(extents, [&](const std::vector<int64_t>& counters) {
+        int64_t dst = region.dst;
+        std::vector<int64_t> at = region.start;
+        for (size_t i = 0; i < counters.size(); ++i) {
+          dst += counters[i] * region.loops[i].dst_stride;
+          at[region.loops[i].dim] += counters[i] * region.loops[i].step;
+        }
+        RC_ASSERT(got.emplace(dst, Element{region.source, at}).second);
+      });
+      return {};
+    });
+    RC_ASSERT(lowered.has_value());
+
+    std::map<int64_t, Element> want;
+    ForEach(extent, [&](const std::vector<int64_t>& counters) {
+      int64_t dst = 0;
+      std::vector<int64_t> at = start;
+      for (size_t i = 0; i < counters.size(); ++i) {
+        dst += counters[i] * strides[i];
+        at[i] += counters[i];
+      }
+      want[dst] = Origin(view, at);
+    });
+    RC_ASSERT(got == want);
+  }));
+}
+
+TEST(CutRangeTest, BoxesCoverTheRangeInOrder) {
+  EXPECT_TRUE(rc::check([] {
+    Shape shape;
+    for (int i = *rc::gen::inRange(0, 5); i > 0; --i) shape.push_back(*rc::gen::inRange(1, 5));
+    const auto strides = RowMajorStrides(shape);
+    const int64_t total =
+        std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+    const int64_t begin = *rc::gen::inRange<int64_t>(0, total + 1);
+    const int64_t end = *rc::gen::inRange<int64_t>(begin, total + 1);
+    int64_t next = begin;
+    size_t boxes = 0;
+    auto cut = CutRange(shape, begin, end, [&](BoxView box) -> Result<> {
+      ++boxes;
+      ForEach({box.extent.begin(), box.extent.end()}, [&](const std::vector<int64_t>& at) {
+        int64_t flat = 0;
+        for (size_t dim = 0; dim < at.size(); ++dim)
+          flat += (box.start[dim] + at[dim]) * strides[dim];
+        RC_ASSERT(flat == next++);
+      });
+      return {};
+    });
+    RC_ASSERT(cut.has_value());
+    RC_ASSERT(next == end);
+    RC_ASSERT(boxes <= std::max<size_t>(2 * shape.size(), 2) - 1);
+  }));
+}
+
+TEST(ViewTest, RefusesWhatDoesNotFit) {
+  const View a = View::Source(0, DType::kFloat32, {4, 2});
+  const View b = View::Source(1, DType::kInt32, {4, 2});
+  EXPECT_FALSE(View::Slice(a, 2, 0, 1));
+  EXPECT_FALSE(View::Slice(a, 0, 3, 2));
+  EXPECT_FALSE(View::Slice(a, 0, INT64_MAX, INT64_MAX));
+  EXPECT_FALSE(View::Concat({a, b}, 0));
+  EXPECT_FALSE(View::Concat({}, 0));
+  EXPECT_FALSE(View::Cast(b, DType::kFloat16));
+  EXPECT_FALSE(View::Cast(*View::Cast(a, DType::kFloat16), DType::kFloat32));
+  EXPECT_EQ(View::Cast(a, DType::kFloat32)->op(), View::Op::kSource);
+}
+
+}  // namespace
+}  // namespace reshard

@@ -1,0 +1,109 @@
+#include "view/view.h"
+
+#include <fmt/format.h>
+
+#include "base/checked_math.h"
+#include "view/shape_text.h"
+
+namespace reshard {
+namespace {
+
+Error ViewError(std::string found, std::string expected) {
+  return Error{.kind = ErrorKind::kMapping,
+               .found = std::move(found),
+               .expected = std::move(expected)};
+}
+
+}  // namespace
+
+View View::Source(uint32_t tensor, DType dtype, Shape shape) {
+  return View(Node{.op = Op::kSource, .dtype = dtype, .shape = std::move(shape), .source = tensor});
+}
+
+Result<View> View::Slice(const View& of, size_t dim, int64_t start, int64_t length) {
+  const Shape& shape = of.shape();
+  if (dim >= shape.size())
+    return std::unexpected(ViewError(fmt::format("a slice of dimension {}", dim),
+                                     fmt::format("a dimension of {}", ShapeText(shape))));
+  if (start < 0 || length < 0 || start > shape[dim] || length > shape[dim] - start)
+    return std::unexpected(
+        ViewError(fmt::format("a slice of {} elements from {}", length, start),
+                  fmt::format("a part of the {} along dimension {}", shape[dim], dim)));
+  Shape sliced = shape;
+  sliced[dim] = length;
+  return View(Node{.op = Op::kSlice,
+                   .dtype = of.dtype(),
+                   .shape = std::move(sliced),
+                   .dim = dim,
+                   .casts = of.node_->casts,
+                   .inputs = {of},
+                   .starts = {start}});
+}
+
+Result<View> View::Concat(std::vector<View> parts, size_t dim) {
+  if (parts.empty() || dim >= parts[0].shape().size())
+    return std::unexpected(ViewError(
+        parts.empty() ? "a concatenation of nothing"
+                      : fmt::format("a concatenation along dimension {}", dim),
+        parts.empty() ? "at least one part" : "a dimension that the parts have"));
+  Shape shape = parts[0].shape();
+  bool casts = false;
+  std::vector<int64_t> starts;
+  int64_t end = 0;
+  for (const View& part : parts) {
+    Shape rest = part.shape();
+    if (rest.size() == shape.size()) rest[dim] = shape[dim];
+    if (rest != shape || part.dtype() != parts[0].dtype())
+      return std::unexpected(
+          ViewError(fmt::format("a part {} {}", DTypeName(part.dtype()), ShapeText(part.shape())),
+                    fmt::format("parts like {} {} but for dimension {}",
+                                DTypeName(parts[0].dtype()), ShapeText(shape), dim)));
+    starts.push_back(end);
+    const auto next = CheckedAdd(end, part.shape()[dim]);
+    if (!next) return std::unexpected(ViewError("a concatenation beyond 63 bits", "less"));
+    end = *next;
+    casts |= part.node_->casts;
+  }
+  shape[dim] = end;
+  if (!CheckedNumel(shape))
+    return std::unexpected(ViewError("a concatenation beyond 63 bits", "less"));
+  const DType dtype = parts[0].dtype();
+  return View(Node{.op = Op::kConcat,
+                   .dtype = dtype,
+                   .shape = std::move(shape),
+                   .dim = dim,
+                   .casts = casts,
+                   .inputs = std::move(parts),
+                   .starts = std::move(starts)});
+}
+
+Result<View> View::Cast(const View& of, DType dtype) {
+  if (of.dtype() == dtype) return of;
+  if (!IsCastable(of.dtype()) || !IsCastable(dtype))
+    return std::unexpected(
+        ViewError(fmt::format("a cast from {} to {}", DTypeName(of.dtype()), DTypeName(dtype)),
+                  "types among float16, bfloat16, float32 and float64"));
+  if (of.node_->casts)
+    return std::unexpected(ViewError("a cast of a cast", "one cast between source and target"));
+  return View(Node{
+      .op = Op::kCast, .dtype = dtype, .shape = of.shape(), .casts = true, .inputs = {of}});
+}
+
+std::string View::ToString(const Catalog& catalog) const {
+  switch (op()) {
+    case Op::kSource: return fmt::format("\"{}\"", catalog.tensors()[source()].name);
+    case Op::kSlice:
+      return fmt::format("slice({}, dim={}, start={}, length={})", inputs()[0].ToString(catalog),
+                         dim(), start(), shape()[dim()]);
+    case Op::kConcat: {
+      std::string text = fmt::format("concat(dim={}", dim());
+      for (const View& input : inputs()) text += ", " + input.ToString(catalog);
+      return text + ")";
+    }
+    case Op::kCast:
+      return fmt::format("cast({}, {})", inputs()[0].ToString(catalog), DTypeName(dtype()));
+  }
+  return {};
+}
+
+}  // namespace reshard
