@@ -19,7 +19,8 @@ function(reshard_library name)
 endfunction()
 
 function(reshard_compile_options target)
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion
+                         -Wno-missing-field-initializers)
   if(RESHARD_DEVELOPER_MODE)
     target_compile_options(${target} PRIVATE -Werror)
   endif()

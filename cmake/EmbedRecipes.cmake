@@ -1,0 +1,21 @@
+# cmake -DOUT=file -DDIR=recipes -P EmbedRecipes.cmake: the recipes as string literals.
+file(GLOB files "${DIR}/*.toml")
+list(SORT files)
+set(rows "")
+foreach(file ${files})
+  get_filename_component(name "${file}" NAME)
+  file(READ "${file}" text)
+  string(APPEND rows "    {\"${name}\", R\"toml(${text})toml\"},\n")
+endforeach()
+set(text "// Generated from recipes/*.toml.
+#include \"recipe/embedded_recipes.h\"
+
+namespace reshard {
+namespace {
+constexpr EmbeddedRecipe kTable[] = {
+${rows}};
+}  // namespace
+const std::span<const EmbeddedRecipe> kEmbeddedRecipes = kTable;
+}  // namespace reshard
+")
+file(WRITE "${OUT}" "${text}")

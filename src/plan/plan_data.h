@@ -1,0 +1,62 @@
+#ifndef RESHARD_PLAN_PLAN_DATA_H_
+#define RESHARD_PLAN_PLAN_DATA_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/file_layout.h"
+#include "reshard/plan.h"
+#include "view/view.h"
+
+namespace reshard {
+
+/// Where a tensor goes in a file, and what it is made of.
+struct Slot {
+  std::string name;
+  uint64_t offset = 0;  ///< first byte in the file
+  View view;            ///< its type and shape are the slot's
+
+  uint64_t byte_size() const;
+};
+
+/// A file that the engine fills: literals and slots, which together cover it.
+struct TensorFile {
+  std::string path;
+  uint64_t size = 0;
+  std::vector<Literal> literals;    ///< sorted by offset
+  std::vector<Slot> slots;          ///< sorted by offset
+  std::vector<LateCrc> late_crcs;   ///< sorted by begin
+};
+
+/// A small file whose bytes are known when the plan is made.
+struct TextFile {
+  std::string path;
+  std::string bytes;
+};
+
+/// A file that is copied as it is.
+struct CopiedFile {
+  std::string path;
+  std::string from;  ///< where it lies now
+  uint64_t size = 0;
+};
+
+/// Which files get which bytes: decided and checked before anything is written, never changed
+/// after. Holds no file open and no tensor data.
+struct Plan {
+  PlanSummary summary;
+  std::vector<TensorFile> tensor_files;
+  std::vector<TextFile> text_files;
+  std::vector<CopiedFile> copied_files;
+  std::vector<Dropped> dropped;
+  std::vector<std::string> warnings;
+  std::vector<std::string> missing_assets;
+
+  uint64_t total_bytes() const;  ///< of all files together
+};
+
+}  // namespace reshard
+
+#endif  // RESHARD_PLAN_PLAN_DATA_H_

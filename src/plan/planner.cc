@@ -1,0 +1,118 @@
+#include "plan/planner.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/try.h"
+
+namespace reshard {
+namespace {
+
+uint64_t ByteSize(const View& view) {
+  uint64_t size = static_cast<uint64_t>(ItemSize(view.dtype()));
+  for (int64_t extent : view.shape()) size *= static_cast<uint64_t>(extent);
+  return size;
+}
+
+bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+
+// The run of digits at the start of `text`, without leading zeros.
+std::string_view Number(std::string_view text, size_t* length) {
+  size_t end = 0;
+  while (end < text.size() && IsDigit(text[end])) ++end;
+  *length = end;
+  size_t begin = 0;
+  while (begin + 1 < end && text[begin] == '0') ++begin;
+  return text.substr(begin, end - begin);
+}
+
+}  // namespace
+
+uint64_t Slot::byte_size() const { return ByteSize(view); }
+
+uint64_t Plan::total_bytes() const {
+  uint64_t total = 0;
+  for (const TensorFile& file : tensor_files) total += file.size;
+  for (const TextFile& file : text_files) total += file.bytes.size();
+  for (const CopiedFile& file : copied_files) total += file.size;
+  return total;
+}
+
+bool NaturalLess(std::string_view a, std::string_view b) {
+  const std::string_view whole_a = a, whole_b = b;
+  while (!a.empty() && !b.empty()) {
+    if (IsDigit(a[0]) && IsDigit(b[0])) {
+      size_t length_a, length_b;
+      const std::string_view number_a = Number(a, &length_a), number_b = Number(b, &length_b);
+      if (number_a.size() != number_b.size()) return number_a.size() < number_b.size();
+      if (number_a != number_b) return number_a < number_b;
+      a.remove_prefix(length_a);
+      b.remove_prefix(length_b);
+      continue;
+    }
+    if (a[0] != b[0]) return static_cast<unsigned char>(a[0]) < static_cast<unsigned char>(b[0]);
+    a.remove_prefix(1);
+    b.remove_prefix(1);
+  }
+  if (a.empty() != b.empty()) return a.empty();
+  return whole_a < whole_b;  // They differ at most in leading zeros.
+}
+
+Result<> ApplyCasts(const CastRules& rules, Mapping* mapping) {
+  for (NamedView& tensor : mapping->tensors) {
+    if (!IsCastable(tensor.view.dtype())) continue;
+    std::optional<DType> target = rules.all;
+    for (const auto& [regex, dtype] : rules.overrides) {
+      RESHARD_ASSIGN(const bool found, regex.Search(tensor.name));
+      if (!found) continue;
+      target = dtype;
+      break;
+    }
+    if (!target) continue;
+    RESHARD_ASSIGN(tensor.view, View::Cast(tensor.view, *target));
+  }
+  return {};
+}
+
+std::vector<FileContent> PackFiles(const std::vector<NamedView>& tensors, Packing packing,
+                                   uint64_t max_bytes) {
+  std::vector<size_t> order(tensors.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::sort(order, [&](size_t a, size_t b) {
+    return packing == Packing::kNatural ? NaturalLess(tensors[a].name, tensors[b].name)
+                                        : tensors[a].name < tensors[b].name;
+  });
+  std::vector<FileContent> files;
+  uint64_t used = 0;
+  for (size_t index : order) {
+    const uint64_t size = ByteSize(tensors[index].view);
+    // The sum cannot wrap: each size fits in 63 bits.
+    if (files.empty() || (!files.back().empty() && used + size > max_bytes)) {
+      files.emplace_back();
+      used = 0;
+    }
+    files.back().push_back(index);
+    used += size;
+  }
+  return files;
+}
+
+TensorFile FillSlots(std::string path, FileLayout layout, const FileContent& content,
+                     const std::vector<NamedView>& tensors) {
+  TensorFile file{.path = std::move(path),
+                  .size = layout.size,
+                  .literals = std::move(layout.literals),
+                  .late_crcs = std::move(layout.late_crcs)};
+  for (size_t i = 0; i < content.size(); ++i) {
+    const NamedView& tensor = tensors[content[i]];
+    file.slots.push_back(
+        {.name = tensor.name, .offset = layout.slots[i], .view = tensor.view});
+  }
+  // Empty tensors first, so that the tensor that covers a byte is the last to begin before it.
+  std::ranges::sort(file.slots, [](const Slot& a, const Slot& b) {
+    return std::pair(a.offset, a.byte_size()) < std::pair(b.offset, b.byte_size());
+  });
+  return file;
+}
+
+}  // namespace reshard

@@ -1,0 +1,62 @@
+#ifndef RESHARD_PLAN_PLANNER_H_
+#define RESHARD_PLAN_PLANNER_H_
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/file_layout.h"
+#include "plan/plan_data.h"
+#include "recipe/recipe.h"
+#include "reshard/catalog.h"
+#include "reshard/error.h"
+
+namespace reshard {
+
+/// In which order tensors are put into files.
+enum class Packing {
+  kNatural,        ///< numbers in names count as numbers: layer 2 before layer 10
+  kLexicographic,  ///< bytes of names: layer 10 before layer 2
+};
+
+/// Changes of element type: the first override whose expression is found in the target's name wins,
+/// else `all`. Types that a cast does not apply to are kept.
+struct CastRules {
+  std::optional<DType> all;
+  std::vector<std::pair<Regex, DType>> overrides;
+};
+
+/// One file's worth of tensors: indices into the tensors of a mapping, in order.
+using FileContent = std::vector<size_t>;
+
+/// Casts the tensors of a mapping as the rules say. Errors are of kind kMapping.
+Result<> ApplyCasts(const CastRules& rules, Mapping* mapping);
+
+/// Distributes tensors over files: each file is filled until the next tensor would take it over
+/// `max_bytes` of tensor data; a larger tensor has a file of its own.
+std::vector<FileContent> PackFiles(const std::vector<NamedView>& tensors, Packing packing,
+                                   uint64_t max_bytes);
+
+/// Puts the views of `content` into the slots of `layout`.
+TensorFile FillSlots(std::string path, FileLayout layout, const FileContent& content,
+                     const std::vector<NamedView>& tensors);
+
+/// Proves the plan against the source: every byte of every file has exactly one origin, every
+/// element of every source tensor is copied exactly once or its tensor is dropped by name. Errors
+/// are of kind kMapping and name the tensor.
+Result<> CheckPlan(const Plan& plan, const Catalog& catalog);
+
+/// Fills in the numbers of the summary and the plan_id. `recipe_text` and `request` are what else
+/// the output's bytes depend on.
+void Summarize(const Catalog& catalog, std::string_view recipe_text, std::string_view request,
+               Plan* plan);
+
+/// The plan as a value to print.
+PlanDescription Describe(const Plan& plan, const Catalog& catalog);
+
+/// Compares names with runs of digits by their value: "a2" before "a10".
+bool NaturalLess(std::string_view a, std::string_view b);
+
+}  // namespace reshard
+
+#endif  // RESHARD_PLAN_PLANNER_H_

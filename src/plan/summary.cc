@@ -1,0 +1,118 @@
+#include <set>
+
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include "plan/planner.h"
+#include "view/lower.h"
+
+namespace reshard {
+namespace {
+
+// Feeds what decides the output's bytes into one hash; every field with its length, so that no two
+// plans feed the same.
+class PlanHash {
+ public:
+  PlanHash() { XXH3_128bits_reset(state_.get()); }
+
+  void Add(std::string_view text) {
+    Add(text.size());
+    XXH3_128bits_update(state_.get(), text.data(), text.size());
+  }
+  void Add(uint64_t value) { XXH3_128bits_update(state_.get(), &value, sizeof value); }
+
+  std::string Hex() const {
+    const XXH128_hash_t hash = XXH3_128bits_digest(state_.get());
+    return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+  }
+
+ private:
+  struct Free {
+    void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
+  };
+  std::unique_ptr<XXH3_state_t, Free> state_{XXH3_createState()};
+};
+
+bool Casts(const View& view) {
+  if (view.op() == View::Op::kCast) return true;
+  for (const View& input : view.inputs())
+    if (Casts(input)) return true;
+  return false;
+}
+
+}  // namespace
+
+void Summarize(const Catalog& catalog, std::string_view recipe_text, std::string_view request,
+               Plan* plan) {
+  PlanSummary& summary = plan->summary;
+  PlanHash hash;
+  hash.Add(recipe_text);
+  hash.Add(request);
+  std::set<uint32_t> sources;
+  for (const TensorFile& file : plan->tensor_files) {
+    hash.Add(file.path);
+    hash.Add(file.size);
+    for (const Literal& literal : file.literals) {
+      hash.Add(literal.offset);
+      hash.Add(literal.bytes);
+    }
+    for (const Slot& slot : file.slots) {
+      hash.Add(slot.name);
+      hash.Add(slot.offset);
+      hash.Add(slot.view.ToString(catalog));
+      ++summary.tensors;
+      summary.casts += Casts(slot.view);
+      size_t chunks = 0;
+      const Shape& shape = slot.view.shape();
+      (void)Lower(slot.view, Shape(shape.size(), 0), shape, RowMajorStrides(shape),
+                  [&](const Region& region) -> Result<> {
+                    sources.insert(region.source);
+                    chunks += catalog.tensors()[region.source].chunk_count;
+                    return {};
+                  });
+      summary.assembled += chunks > 1;
+    }
+  }
+  for (const TextFile& file : plan->text_files) {
+    hash.Add(file.path);
+    hash.Add(file.bytes);
+  }
+  for (const CopiedFile& file : plan->copied_files) {
+    hash.Add(file.path);
+    hash.Add(file.size);
+    summary.bytes_read += file.size;
+  }
+  for (const Dropped& drop : plan->dropped) hash.Add(drop.name);
+  for (uint32_t source : sources)
+    summary.bytes_read += static_cast<uint64_t>(catalog.tensors()[source].byte_size());
+  summary.bytes_written = plan->total_bytes();
+  summary.dropped_tensors = plan->dropped.size();
+  summary.dropped_objects = catalog.objects().size();
+  summary.plan_id = hash.Hex();
+}
+
+PlanDescription Describe(const Plan& plan, const Catalog& catalog) {
+  PlanDescription description{.summary = plan.summary,
+                              .dropped = plan.dropped,
+                              .warnings = plan.warnings,
+                              .missing_assets = plan.missing_assets};
+  for (const TensorFile& file : plan.tensor_files) {
+    PlannedFile& planned = description.files.emplace_back();
+    planned.path = file.path;
+    planned.byte_size = file.size;
+    for (const Slot& slot : file.slots)
+      planned.tensors.push_back({.name = slot.name,
+                                 .dtype = std::string(DTypeName(slot.view.dtype())),
+                                 .shape = slot.view.shape(),
+                                 .offset = slot.offset,
+                                 .byte_size = slot.byte_size(),
+                                 .view = slot.view.ToString(catalog)});
+  }
+  for (const TextFile& file : plan.text_files)
+    description.files.push_back({.path = file.path, .byte_size = file.bytes.size()});
+  for (const CopiedFile& file : plan.copied_files)
+    description.files.push_back({.path = file.path, .byte_size = file.size});
+  return description;
+}
+
+}  // namespace reshard

@@ -1,0 +1,147 @@
+#include "recipe/pattern.h"
+
+#include <algorithm>
+#include <deque>
+#include <set>
+
+#include <fmt/format.h>
+
+namespace reshard {
+namespace {
+
+Error PatternError(std::string_view text, std::string found) {
+  return Error{.kind = ErrorKind::kUsage,
+               .found = fmt::format("pattern '{}': {}", text, found),
+               .expected = "text with captures like {layer} or {rest*}"};
+}
+
+bool IsIdentifier(std::string_view text) {
+  return !text.empty() && std::ranges::all_of(text, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
+  });
+}
+
+}  // namespace
+
+Result<Pattern> Pattern::Parse(std::string_view text) {
+  Pattern pattern;
+  pattern.text_ = text;
+  std::set<std::string, std::less<>> seen;
+  int wide = 0;
+  for (size_t at = 0; at < text.size();) {
+    if (text[at] == '}') return std::unexpected(PatternError(text, "a '}' without its '{'"));
+    if (text[at] != '{') {
+      const size_t end = std::min(text.find_first_of("{}", at), text.size());
+      pattern.pieces_.push_back({Piece::Kind::kLiteral, std::string(text.substr(at, end - at))});
+      at = end;
+      continue;
+    }
+    const size_t close = text.find('}', at);
+    if (close == std::string_view::npos)
+      return std::unexpected(PatternError(text, "a '{' without its '}'"));
+    std::string_view name = text.substr(at + 1, close - at - 1);
+    const bool any = name.ends_with('*');
+    if (any) name.remove_suffix(1);
+    if (!IsIdentifier(name))
+      return std::unexpected(PatternError(text, fmt::format("'{}' names no capture", name)));
+    if (!seen.insert(std::string(name)).second)
+      return std::unexpected(PatternError(text, fmt::format("'{{{}}}' stands twice", name)));
+    if (any && ++wide > 1)
+      return std::unexpected(PatternError(text, "more than one capture with '*'"));
+    if (!pattern.pieces_.empty() && pattern.pieces_.back().kind != Piece::Kind::kLiteral)
+      return std::unexpected(PatternError(text, "two captures with nothing between them"));
+    pattern.pieces_.push_back(
+        {any ? Piece::Kind::kAny : Piece::Kind::kComponent, std::string(name)});
+    at = close + 1;
+  }
+  return pattern;
+}
+
+// Bounded by the pattern's captures, of which there are few: names are short, and a component
+// capture never looks past the next dot.
+bool Pattern::MatchFrom(std::string_view name, size_t piece, Captures* captures) const {
+  if (piece == pieces_.size()) return name.empty();
+  const Piece& current = pieces_[piece];
+  if (current.kind == Piece::Kind::kLiteral)
+    return name.starts_with(current.text) &&
+           MatchFrom(name.substr(current.text.size()), piece + 1, captures);
+  const size_t limit = current.kind == Piece::Kind::kAny
+                           ? name.size()
+                           : std::min(name.find('.'), name.size());
+  if (piece + 1 == pieces_.size()) {
+    if (name.empty() || limit != name.size()) return false;
+    (*captures)[current.text] = name;
+    return true;
+  }
+  for (size_t length = 1; length <= limit; ++length) {
+    if (!MatchFrom(name.substr(length), piece + 1, captures)) continue;
+    (*captures)[current.text] = name.substr(0, length);
+    return true;
+  }
+  return false;
+}
+
+std::optional<Captures> Pattern::Match(std::string_view name) const {
+  Captures captures;
+  if (!MatchFrom(name, 0, &captures)) return std::nullopt;
+  return captures;
+}
+
+std::string Pattern::Fill(const Captures& captures) const {
+  std::string name;
+  for (const Piece& piece : pieces_)
+    name += piece.kind == Piece::Kind::kLiteral ? piece.text : captures.find(piece.text)->second;
+  return name;
+}
+
+std::vector<std::string> Pattern::CaptureNames() const {
+  std::vector<std::string> names;
+  for (const Piece& piece : pieces_)
+    if (piece.kind != Piece::Kind::kLiteral) names.push_back(piece.text);
+  return names;
+}
+
+bool Pattern::Overlap(const Pattern& a, const Pattern& b) {
+  // Each pattern as a chain of steps, one character each; a repeating step may also stay. The two
+  // overlap where both chains can be walked to their ends together.
+  struct Step {
+    Piece::Kind kind;
+    char character;
+    bool repeats;
+  };
+  const auto steps = [](const Pattern& pattern) {
+    std::vector<Step> out;
+    for (const Piece& piece : pattern.pieces_) {
+      if (piece.kind != Piece::Kind::kLiteral) {
+        out.push_back({piece.kind, 0, true});
+        continue;
+      }
+      for (char c : piece.text) out.push_back({piece.kind, c, false});
+    }
+    return out;
+  };
+  const auto meet = [](const Step& x, const Step& y) {
+    if (x.kind == Piece::Kind::kLiteral && y.kind == Piece::Kind::kLiteral)
+      return x.character == y.character;
+    if (x.kind == Piece::Kind::kLiteral)
+      return y.kind == Piece::Kind::kAny || x.character != '.';
+    if (y.kind == Piece::Kind::kLiteral)
+      return x.kind == Piece::Kind::kAny || y.character != '.';
+    return true;
+  };
+  const std::vector<Step> xs = steps(a), ys = steps(b);
+  std::set<std::pair<size_t, size_t>> seen{{0, 0}};
+  std::deque<std::pair<size_t, size_t>> todo{{0, 0}};
+  while (!todo.empty()) {
+    const auto [i, j] = todo.front();
+    todo.pop_front();
+    if (i == xs.size() && j == ys.size()) return true;
+    if (i == xs.size() || j == ys.size() || !meet(xs[i], ys[j])) continue;
+    for (size_t next_i : {i + 1, xs[i].repeats ? i : i + 1})
+      for (size_t next_j : {j + 1, ys[j].repeats ? j : j + 1})
+        if (seen.emplace(next_i, next_j).second) todo.emplace_back(next_i, next_j);
+  }
+  return false;
+}
+
+}  // namespace reshard
