@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -14,10 +15,16 @@
 namespace reshard::pickle {
 
 enum class Kind : uint8_t {
-  kNone, kBool, kInt, kFloat,
-  kString,        ///< text, UTF-8
-  kBytes,         ///< bytes or bytearray
-  kTuple, kList, kSet, kDict,
+  kNone,
+  kBool,
+  kInt,
+  kFloat,
+  kString,  ///< text, UTF-8
+  kBytes,   ///< bytes or bytearray; also text that is not well-formed UTF-8
+  kTuple,
+  kList,
+  kSet,
+  kDict,
   kGlobal,        ///< a name in a module: "torch" "float32"
   kObject,        ///< a call or construction that was not made (REDUCE, NEWOBJ, BUILD)
   kPersistentId,  ///< BINPERSID: the value that stands for something outside
@@ -61,6 +68,7 @@ class Value {
  private:
   friend class Machine;
   Kind kind_ = Kind::kNone;
+  uint16_t depth_ = 0;  // nesting below this value, as it was when the value was made
   uint32_t size_ = 0;
   union {
     int64_t integer_ = 0;
@@ -76,18 +84,33 @@ struct DictEntry {
 };
 
 struct ObjectParts {
-  Value callable;  ///< kGlobal in every honest file
-  Value args;      ///< kTuple
-  Value state;     ///< what BUILD set; kNone without one
-  Value items;     ///< kList of what APPENDS/ADDITEMS added; kNone without
-  Value entries;   ///< kDict of what SETITEMS added; kNone without
+  Value callable;   ///< kGlobal in every honest file
+  Value args;       ///< kTuple
+  Value kwargs{};   ///< kDict of what NEWOBJ_EX passes by name; kNone without
+  Value state{};    ///< what BUILD set; kNone without one
+  Value items{};    ///< kList of what APPENDS/ADDITEMS added; kNone without
+  Value entries{};  ///< kDict of what SETITEMS added; kNone without
 };
 
 /// Bounds on what a pickle may ask for. Exceeding one is an error of kind kSource.
 struct Limits {
-  uint32_t max_depth = 1000;               ///< nesting of values and marks on the stack
-  uint64_t max_string = uint64_t{1} << 30; ///< bytes of one string; also <= bytes left
-  uint64_t max_memory = uint64_t{4} << 30; ///< bytes of all values together
+  /// Nesting of values and of marks. A value that holds itself through the memo (a list appended
+  /// to itself) has no depth: who recurses over values counts for himself.
+  uint32_t max_depth = 1000;
+  uint64_t max_string = uint64_t{1} << 30;  ///< bytes of one string; also <= bytes left
+  uint64_t max_memory = uint64_t{4} << 30;  ///< bytes of all values together
+};
+
+/// When a Folder is asked about the objects that a global makes.
+enum class FoldAt : uint8_t {
+  kNever,
+  kCall,   ///< as soon as REDUCE has made it: for what has no state
+  kState,  ///< when BUILD has set its state
+};
+
+struct FoldRule {
+  FoldAt when = FoldAt::kNever;
+  uint32_t tag = 0;  ///< handed back to Folder::Fold
 };
 
 /// Takes over objects as they are completed, so that a large document need never be held as
@@ -96,9 +119,18 @@ class Folder {
  public:
   virtual ~Folder() = default;
 
-  /// Called for each object when its state is set (BUILD). Returning a handle replaces the object
-  /// by a kFolded value with it; returning nothing keeps the object as it is.
-  virtual Result<std::optional<uint64_t>> Fold(const ObjectParts& object) = 0;
+  /// Called each time that the pickle names a global: what to do with the objects it makes.
+  virtual FoldRule OnGlobal(std::string_view module, std::string_view name) = 0;
+
+  /// Called for each object that its global's rule selects. Returning a handle replaces the object
+  /// by a kFolded value with it; returning nothing keeps the object as it is. `object` and all it
+  /// refers to are gone after the call, and so is every address in it: copy what is needed, and do
+  /// not compare addresses with those of another call.
+  virtual std::optional<uint64_t> Fold(uint32_t tag, const ObjectParts& object) = 0;
+
+  /// Called for each entry that a dict gets whose key and value are both folded. Returning true
+  /// leaves the entry out of the dict.
+  virtual bool FoldEntry(uint64_t /*key*/, uint64_t /*value*/) { return false; }
 };
 
 /// A decoded pickle; owns the memory of its values.
@@ -125,8 +157,8 @@ class Document {
 /// up) that starts at `offset`. The source is read in windows, twice: the first pass finds which
 /// memo slots are ever read, so that the second keeps only those.
 ///
-/// Errors are of kind kSource with the offset of the opcode. Opcodes that have no place in a
-/// checkpoint (INST, OBJ, PERSID, EXT*, text protocol 0) are such errors.
+/// Errors are of kind kSource with the offset of the opcode in `source`. Opcodes that have no place
+/// in a checkpoint (INST, OBJ, PERSID, EXT*, text protocol 0) are such errors.
 Result<Document> Decode(const ByteSource& source, uint64_t offset = 0, const Limits& limits = {},
                         Folder* folder = nullptr);
 
