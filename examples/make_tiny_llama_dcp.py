@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Makes examples/tiny-llama-dcp: what a small training run leaves behind.
 
-Four gloo processes shard a tiny Llama with FSDP2, train it for a few steps with AdamW and save model
-and optimizer with PyTorch Distributed Checkpoint, in the tree of VeOmni's trainer: the keys are
-`model.model.layers...`, `model.lm_head.weight`, `optimizer.state...`. Nothing is downloaded.
+Four gloo processes shard a tiny Llama with FSDP2, train it for a few steps with AdamW and save
+model and optimizer with PyTorch Distributed Checkpoint, in the tree of VeOmni's trainer: the keys
+are `model.model.layers...`, `model.lm_head.weight`, `optimizer.state...`. Nothing is downloaded.
 
     python examples/make_tiny_llama_dcp.py          # needs torch, transformers, tokenizers
 """
@@ -33,12 +33,14 @@ CORPUS = [
     "A checkpoint is the memory of a training run: every weight, every moment, every step.",
     "The same weights can lie on one rank or on a thousand; the model does not change.",
     "Each rank writes its own shard, and the metadata says where every chunk begins and ends.",
-    "To convert a checkpoint is to move bytes from one layout to another, and to lose none of them.",
+    "To convert a checkpoint is to move bytes from one layout to another, and to lose none.",
     "Reading is easy; knowing that nothing was left behind is the work.",
 ]
 
 CHAT_TEMPLATE = (
-    "{% for message in messages %}<|{{ message['role'] }}|> {{ message['content'] }}</s>{% endfor %}"
+    "{% for message in messages %}"
+    "<|{{ message['role'] }}|> {{ message['content'] }}</s>"
+    "{% endfor %}"
 )
 
 
@@ -64,7 +66,9 @@ def write_assets(directory: Path) -> None:
     config.architectures = ["LlamaForCausalLM"]
     config.dtype = torch.float32
     config.save_pretrained(directory)
-    GenerationConfig(bos_token_id=0, eos_token_id=1, pad_token_id=2, max_new_tokens=32).save_pretrained(directory)
+    GenerationConfig(
+        bos_token_id=0, eos_token_id=1, pad_token_id=2, max_new_tokens=32
+    ).save_pretrained(directory)
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -77,7 +81,11 @@ def write_assets(directory: Path) -> None:
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", model_max_length=256
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        model_max_length=256,
     )
     fast.chat_template = CHAT_TEMPLATE
     fast.save_pretrained(directory)
@@ -85,7 +93,9 @@ def write_assets(directory: Path) -> None:
 
 def train_and_save(rank: int, rendezvous: str) -> None:
     """One of the four processes. The directory's name stays relative: `.metadata` records it."""
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=WORLD_SIZE)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=WORLD_SIZE
+    )
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = LlamaForCausalLM(llama_config())
@@ -102,7 +112,10 @@ def train_and_save(rank: int, rendezvous: str) -> None:
         optimizer.step()
         optimizer.zero_grad()
 
-    state = {"model": get_model_state_dict(model), "optimizer": get_optimizer_state_dict(model, optimizer)}
+    state = {
+        "model": get_model_state_dict(model),
+        "optimizer": get_optimizer_state_dict(model, optimizer),
+    }
     dcp.save(state, storage_writer=dcp.FileSystemWriter(NAME))
     dist.destroy_process_group()
 
