@@ -1,4 +1,4 @@
-"""Every stored checkpoint is read exactly: compared with golden.json, which no code of ours made."""
+"""Every stored checkpoint is read exactly: as golden.json says, which no code of ours made."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def read_safetensors(path: Path) -> dict[str, Stored]:
 
 
 def weight_files(directory: Path, stem: str = "model", suffix: str = "safetensors") -> list[Path]:
-    """The weight files in order. They are named as Hugging Face names them, and no other is there."""
+    """The weight files in order: named as Hugging Face names them, and no other is there."""
     found = sorted(path.name for path in directory.glob(f"*.{suffix}"))
     count = len(found)
     numbered = [f"{stem}-{i + 1:05d}-of-{count:05d}.{suffix}" for i in range(count)]
