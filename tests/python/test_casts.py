@@ -15,7 +15,7 @@ SOURCES = {**DTYPES, "float64": torch.float64}
 
 
 def sample(dtype: torch.dtype) -> torch.Tensor:
-    """Every 16-bit pattern; of wider types those around every rounding boundary, and random ones."""
+    """Every 16-bit pattern; of wider types those around rounding boundaries, and random ones."""
     if dtype in (torch.float16, torch.bfloat16):
         return torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype)
     generator = torch.Generator().manual_seed(11)

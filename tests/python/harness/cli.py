@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -92,13 +93,19 @@ def stop_midway(
 
 
 def _has_bytes(directory: Path) -> bool:
+    """Weights are being written: more than a journal or a header is there."""
     try:
-        return any(
-            entry.name.startswith(("model", "pytorch_model")) and entry.stat().st_blocks > 0
-            for entry in os.scandir(directory)
-        )
+        return any(entry.stat().st_blocks * 512 > 1 << 20 for entry in os.scandir(directory))
     except FileNotFoundError:
         return False
+
+
+def json_values(text: str) -> list[Any]:
+    """One JSON value, or one per line."""
+    try:
+        return [json.loads(text)]
+    except json.JSONDecodeError:
+        return [json.loads(line) for line in text.splitlines()]
 
 
 def strings_in(value: Any) -> Iterator[str]:
