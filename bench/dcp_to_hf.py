@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""How fast, and in how much memory, a DCP checkpoint becomes a Hugging Face directory.
+
+One table of ratios. `convert`: 2.4 GB of float32 from four ranks to bfloat16, in alternating runs
+of reshard, of the same merge with PyTorch (bench/torch_merge.py) and of `cp -r SRC X && sync`.
+`metadata`: a million chunks, planned by reshard and read by Python's pickle alone.
+
+    python3 bench/dcp_to_hf.py [--only convert|metadata] [--rounds N] [--json]
+
+Needs build/release, which scripts/convert.sh builds, a Python with PyTorch, such as the .venv that
+scripts/test.sh makes, and 8 GB of disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import measure
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARD_SIZES = ("100MB", "1GB", "5GB")
+MIB = 1 << 20
+CHUNKS = 1_000_000
+
+READ_PICKLE = """
+import pickle, sys, time
+import torch.distributed.checkpoint
+started = time.perf_counter()
+with open(sys.argv[1], "rb") as file:
+    metadata = pickle.load(file)
+print(time.perf_counter() - started)
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `goal` is a bound in the unit of `value`."""
+
+    what: str
+    value: float
+    unit: str
+    goal: str
+    met: bool
+    detail: str
+
+
+def at_least(what: str, value: float, goal: float, detail: str) -> Row:
+    return Row(what, value, "x", f">= {goal:g}x", value >= goal, detail)
+
+
+def at_most(what: str, value: float, unit: str, goal: float, detail: str) -> Row:
+    return Row(what, value, unit, f"<= {goal:g} {unit}", value <= goal, detail)
+
+
+def times(name: str, seconds: list[float]) -> str:
+    return f"{name} {min(seconds):.2f} s min, {statistics.median(seconds):.2f} s median"
+
+
+def ratio(numerator: list[float], denominator: list[float]) -> float:
+    """The median of the rounds' ratios: what drifts between rounds drops out."""
+    return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
+
+
+def make(kind: str, directory: Path, python: Path) -> None:
+    """Once: a directory with `.metadata` is complete."""
+    if (directory / ".metadata").exists():
+        return
+    print(f"making {directory}", file=sys.stderr)
+    shutil.rmtree(directory, ignore_errors=True)
+    measure.run([python, REPOSITORY / "bench" / "make_checkpoints.py", kind, directory])
+
+
+def bench_convert(options: argparse.Namespace) -> list[Row]:
+    source = options.workdir / "model-dcp"
+    make("model", source, options.python)
+    out = options.workdir / "out"
+    merge = REPOSITORY / "bench" / "torch_merge.py"
+    to_bfloat16 = ["--to", "hf", "--dtype", "bfloat16", "-q"]
+    commands: dict[str, list[object]] = {
+        "reshard": [options.reshard, "convert", source, out, *to_bfloat16],
+        "torch": [options.python, "-W", "ignore", merge, source, out],
+        "cp": ["sh", "-c", 'cp -r "$1" "$2" && sync', "sh", source, out],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    peaks: dict[str, int] = dict.fromkeys(commands, 0)
+    for number in range(options.rounds):
+        for name, command in commands.items():
+            shutil.rmtree(out, ignore_errors=True)
+            done = measure.run(command)
+            seconds[name].append(done.seconds)
+            peaks[name] = max(peaks[name], done.peak_bytes)
+            print(f"round {number + 1}: {name} {done.seconds:.2f} s", file=sys.stderr)
+
+    rows = [
+        at_least(
+            "speed of the PyTorch script",
+            ratio(seconds["torch"], seconds["reshard"]),
+            15,
+            f"{times('script', seconds['torch'])}; its peak {peaks['torch'] / MIB:.0f} MiB",
+        ),
+        at_most(
+            "time of cp -r && sync",
+            ratio(seconds["reshard"], seconds["cp"]),
+            "x",
+            0.8,
+            f"{times('reshard', seconds['reshard'])}; {times('cp', seconds['cp'])}",
+        ),
+    ]
+    for size in SHARD_SIZES:
+        shutil.rmtree(out, ignore_errors=True)
+        done = measure.run([*commands["reshard"], "--shard-size", size])
+        detail = f"{done.seconds:.2f} s"
+        rows.append(
+            at_most(f"peak memory, --shard-size {size}", done.peak_bytes / MIB, "MiB", 64, detail)
+        )
+    shutil.rmtree(out, ignore_errors=True)
+    return rows
+
+
+def bench_metadata(options: argparse.Namespace) -> list[Row]:
+    source = options.workdir / "million-chunks-dcp"
+    make("metadata", source, options.python)
+    size = (source / ".metadata").stat().st_size
+    loads, plans, peaks = [], [], []
+    for number in range(options.rounds):
+        done = measure.run([options.reshard, "plan", source, options.workdir / "out", "--to", "hf"])
+        plans.append(done.seconds)
+        peaks.append(done.peak_bytes)
+        read = measure.run([options.python, "-c", READ_PICKLE, source / ".metadata"])
+        loads.append(float(read.stdout))
+        print(
+            f"round {number + 1}: plan {plans[-1]:.2f} s, pickle.load {loads[-1]:.2f} s",
+            file=sys.stderr,
+        )
+    detail = f"{times('plan', plans)}; {times('pickle.load', loads)}; {size / 1e6:.0f} MB"
+    memory = f"peak {max(peaks) / MIB:.0f} MiB; pickle.load {read.peak_bytes / MIB:.0f} MiB"
+    return [
+        at_least("million chunks: speed of pickle.load", ratio(loads, plans), 20, detail),
+        at_most("million chunks: peak memory / chunk", max(peaks) / CHUNKS, "bytes", 200, memory),
+    ]
+
+
+def print_table(rows: list[Row]) -> None:
+    lines = [("measured", "value", "to reach", "", "from")]
+    for row in rows:
+        value = f"{row.value:.2f} {row.unit}" if row.value < 10 else f"{row.value:.0f} {row.unit}"
+        lines.append((row.what, value, row.goal, "yes" if row.met else "NO", row.detail))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, tuple("-" * width for width in widths))
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        print(f"| {' | '.join(cells)} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    venv = REPOSITORY / ".venv" / "bin" / "python"
+    release = REPOSITORY / "build" / "release" / "bin" / "reshard"
+    parser.add_argument("--only", choices=["convert", "metadata"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workdir", type=Path, default=REPOSITORY / "build" / "bench")
+    parser.add_argument("--reshard", type=Path, default=release)
+    parser.add_argument(
+        "--python", default=venv if venv.exists() else sys.executable, help="one with PyTorch"
+    )
+    parser.add_argument("--json", action="store_true", help="the rows as JSON")
+    options = parser.parse_args()
+    options.workdir.mkdir(parents=True, exist_ok=True)
+
+    rows: list[Row] = []
+    if options.only != "metadata":
+        rows += bench_convert(options)
+    if options.only != "convert":
+        rows += bench_metadata(options)
+    if options.json:
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+    else:
+        print_table(rows)
+
+
+if __name__ == "__main__":
+    main()
