@@ -116,9 +116,20 @@ Result<> OutputFile::ReadAt(uint64_t offset, std::span<std::byte> out) const {
   return read;
 }
 
-Result<> OutputFile::SyncAndClose() {
+void OutputFile::StartWriteback(uint64_t offset, uint64_t length) {
+  // A hint: where it is not understood, Sync does all the work.
+  (void)::sync_file_range(fd_, static_cast<off64_t>(offset), static_cast<off64_t>(length),
+                          SYNC_FILE_RANGE_WRITE);
+}
+
+Result<> OutputFile::Sync() {
   if (::fsync(fd_) != 0)
     return std::unexpected(SystemError(ErrorKind::kDestination, name_, "sync", errno));
+  return {};
+}
+
+Result<> OutputFile::SyncAndClose() {
+  RESHARD_TRY(Sync());
   const int fd = std::exchange(fd_, -1);
   // Some file systems (NFS) report a failed write only here.
   if (::close(fd) != 0 && errno != EINTR)

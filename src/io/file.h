@@ -48,7 +48,11 @@ class OutputFile {
 
   Result<> WriteAt(uint64_t offset, std::span<const std::byte> bytes);
   Result<> ReadAt(uint64_t offset, std::span<std::byte> out) const;
-  /// Waits until the bytes are on the disk, then closes.
+  /// Asks the system to begin writing a part to the disk, so that Sync has less to wait for.
+  void StartWriteback(uint64_t offset, uint64_t length);
+  /// Waits until the bytes are on the disk.
+  Result<> Sync();
+  /// Sync, then close.
   Result<> SyncAndClose();
 
  private:

@@ -22,7 +22,7 @@ Error CheckError(std::string tensor, std::string found, std::string expected) {
 }
 
 // Literals and slots, in order, must meet end to end.
-Result<> CheckFileIsCovered(const TensorFile& file) {
+Result<> CheckFileIsCovered(const FilePlan& file) {
   struct Part {
     uint64_t begin;
     uint64_t length;
@@ -75,8 +75,8 @@ Result<> CollectUses(const Slot& slot, const Catalog& catalog, std::map<uint32_t
 Result<> CheckPlan(const Plan& plan, const Catalog& catalog) {
   std::set<std::string_view> names;
   std::map<uint32_t, Uses> uses;
-  for (const TensorFile& file : plan.tensor_files) {
-    RESHARD_TRY(CheckFileIsCovered(file));
+  for (const FilePlan& file : plan.files) {
+    if (file.copy_of.empty()) RESHARD_TRY(CheckFileIsCovered(file));
     for (const Slot& slot : file.slots) {
       if (!names.insert(slot.name).second)
         return std::unexpected(

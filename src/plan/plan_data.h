@@ -21,35 +21,21 @@ struct Slot {
   uint64_t byte_size() const;
 };
 
-/// A file that the engine fills: literals and slots, which together cover it.
-struct TensorFile {
-  std::string path;
+/// One file of the target. Literals and slots together cover it; or it is a copy of another file.
+struct FilePlan {
+  std::string path;  ///< relative to the destination
   uint64_t size = 0;
-  std::vector<Literal> literals;    ///< sorted by offset
-  std::vector<Slot> slots;          ///< sorted by offset
-  std::vector<LateCrc> late_crcs;   ///< sorted by begin
-};
-
-/// A small file whose bytes are known when the plan is made.
-struct TextFile {
-  std::string path;
-  std::string bytes;
-};
-
-/// A file that is copied as it is.
-struct CopiedFile {
-  std::string path;
-  std::string from;  ///< where it lies now
-  uint64_t size = 0;
+  std::vector<Literal> literals{};    ///< sorted by offset
+  std::vector<Slot> slots{};          ///< sorted by offset
+  std::vector<LateCrc> late_crcs{};   ///< sorted by begin
+  std::string copy_of{};              ///< where the original lies; empty where there is none
 };
 
 /// Which files get which bytes: decided and checked before anything is written, never changed
 /// after. Holds no file open and no tensor data.
 struct Plan {
   PlanSummary summary;
-  std::vector<TensorFile> tensor_files;
-  std::vector<TextFile> text_files;
-  std::vector<CopiedFile> copied_files;
+  std::vector<FilePlan> files;
   std::vector<Dropped> dropped;
   std::vector<std::string> warnings;
   std::vector<std::string> missing_assets;

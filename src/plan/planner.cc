@@ -32,9 +32,7 @@ uint64_t Slot::byte_size() const { return ByteSize(view); }
 
 uint64_t Plan::total_bytes() const {
   uint64_t total = 0;
-  for (const TensorFile& file : tensor_files) total += file.size;
-  for (const TextFile& file : text_files) total += file.bytes.size();
-  for (const CopiedFile& file : copied_files) total += file.size;
+  for (const FilePlan& file : files) total += file.size;
   return total;
 }
 
@@ -97,12 +95,12 @@ std::vector<FileContent> PackFiles(const std::vector<NamedView>& tensors, Packin
   return files;
 }
 
-TensorFile FillSlots(std::string path, FileLayout layout, const FileContent& content,
+FilePlan FillSlots(std::string path, FileLayout layout, const FileContent& content,
                      const std::vector<NamedView>& tensors) {
-  TensorFile file{.path = std::move(path),
-                  .size = layout.size,
-                  .literals = std::move(layout.literals),
-                  .late_crcs = std::move(layout.late_crcs)};
+  FilePlan file{.path = std::move(path),
+                .size = layout.size,
+                .literals = std::move(layout.literals),
+                .late_crcs = std::move(layout.late_crcs)};
   for (size_t i = 0; i < content.size(); ++i) {
     const NamedView& tensor = tensors[content[i]];
     file.slots.push_back(
@@ -113,6 +111,11 @@ TensorFile FillSlots(std::string path, FileLayout layout, const FileContent& con
     return std::pair(a.offset, a.byte_size()) < std::pair(b.offset, b.byte_size());
   });
   return file;
+}
+
+FilePlan TextFile(std::string path, std::string bytes) {
+  const uint64_t size = bytes.size();
+  return {.path = std::move(path), .size = size, .literals = {{0, std::move(bytes)}}};
 }
 
 }  // namespace reshard

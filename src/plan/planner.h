@@ -38,8 +38,11 @@ std::vector<FileContent> PackFiles(const std::vector<NamedView>& tensors, Packin
                                    uint64_t max_bytes);
 
 /// Puts the views of `content` into the slots of `layout`.
-TensorFile FillSlots(std::string path, FileLayout layout, const FileContent& content,
+FilePlan FillSlots(std::string path, FileLayout layout, const FileContent& content,
                      const std::vector<NamedView>& tensors);
+
+/// A file whose bytes are all known.
+FilePlan TextFile(std::string path, std::string bytes);
 
 /// Proves the plan against the source: every byte of every file has exactly one origin, every
 /// element of every source tensor is copied exactly once or its tensor is dropped by name. Errors

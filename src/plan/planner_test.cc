@@ -33,7 +33,7 @@ Plan PlanOf(const std::vector<NamedView>& tensors) {
     content.push_back(i);
   }
   Plan plan;
-  plan.tensor_files.push_back(FillSlots("out", std::move(layout), content, tensors));
+  plan.files.push_back(FillSlots("out", std::move(layout), content, tensors));
   return plan;
 }
 
@@ -70,14 +70,14 @@ TEST(PlanCheckTest, RefusesFilesWithGapsOrOverlaps) {
   const Catalog catalog = TwoTensors();
   const Plan good = PlanOf({{"a", SourceOf(catalog, 0)}, {"b", SourceOf(catalog, 1)}});
   Plan gap = good;
-  gap.tensor_files[0].slots[1].offset += 8;
-  gap.tensor_files[0].size += 8;
+  gap.files[0].slots[1].offset += 8;
+  gap.files[0].size += 8;
   EXPECT_FALSE(CheckPlan(gap, catalog));
   Plan overlap = good;
-  overlap.tensor_files[0].slots[1].offset -= 8;
+  overlap.files[0].slots[1].offset -= 8;
   EXPECT_FALSE(CheckPlan(overlap, catalog));
   Plan longer = good;
-  longer.tensor_files[0].size += 1;
+  longer.files[0].size += 1;
   EXPECT_FALSE(CheckPlan(longer, catalog));
 }
 

@@ -49,9 +49,10 @@ void Summarize(const Catalog& catalog, std::string_view recipe_text, std::string
   hash.Add(recipe_text);
   hash.Add(request);
   std::set<uint32_t> sources;
-  for (const TensorFile& file : plan->tensor_files) {
+  for (const FilePlan& file : plan->files) {
     hash.Add(file.path);
     hash.Add(file.size);
+    if (!file.copy_of.empty()) summary.bytes_read += file.size;
     for (const Literal& literal : file.literals) {
       hash.Add(literal.offset);
       hash.Add(literal.bytes);
@@ -73,15 +74,6 @@ void Summarize(const Catalog& catalog, std::string_view recipe_text, std::string
       summary.assembled += chunks > 1;
     }
   }
-  for (const TextFile& file : plan->text_files) {
-    hash.Add(file.path);
-    hash.Add(file.bytes);
-  }
-  for (const CopiedFile& file : plan->copied_files) {
-    hash.Add(file.path);
-    hash.Add(file.size);
-    summary.bytes_read += file.size;
-  }
   for (const Dropped& drop : plan->dropped) hash.Add(drop.name);
   for (uint32_t source : sources)
     summary.bytes_read += static_cast<uint64_t>(catalog.tensors()[source].byte_size());
@@ -96,7 +88,7 @@ PlanDescription Describe(const Plan& plan, const Catalog& catalog) {
                               .dropped = plan.dropped,
                               .warnings = plan.warnings,
                               .missing_assets = plan.missing_assets};
-  for (const TensorFile& file : plan.tensor_files) {
+  for (const FilePlan& file : plan.files) {
     PlannedFile& planned = description.files.emplace_back();
     planned.path = file.path;
     planned.byte_size = file.size;
@@ -108,10 +100,6 @@ PlanDescription Describe(const Plan& plan, const Catalog& catalog) {
                                  .byte_size = slot.byte_size(),
                                  .view = slot.view.ToString(catalog)});
   }
-  for (const TextFile& file : plan.text_files)
-    description.files.push_back({.path = file.path, .byte_size = file.bytes.size()});
-  for (const CopiedFile& file : plan.copied_files)
-    description.files.push_back({.path = file.path, .byte_size = file.size});
   return description;
 }
 

@@ -1,0 +1,34 @@
+#ifndef RESHARD_ENGINE_CHUNK_LAYOUTS_H_
+#define RESHARD_ENGINE_CHUNK_LAYOUTS_H_
+
+#include <atomic>
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+#include "plan/plan_data.h"
+#include "reshard/source.h"
+
+namespace reshard {
+
+/// Where the elements of every chunk that a plan reads lie: found, and with it each chunk's header
+/// checked, before the first byte is written. Immutable once made.
+class ChunkLayouts {
+ public:
+  /// Asks the source about each chunk, on `jobs` threads. Stops with kInterrupted where `*cancelled`
+  /// becomes true.
+  static Result<ChunkLayouts> Locate(const Plan& plan, const Source& source, unsigned jobs,
+                                     const std::atomic<bool>& cancelled);
+
+  /// The layout of chunk number `chunk` of `tensor`.
+  ChunkLayout Get(const Catalog& catalog, const Tensor& tensor, uint32_t chunk) const;
+
+ private:
+  // A chunk that lies row by row, as nearly all do, is its first byte; the rest are listed.
+  std::vector<uint64_t> first_byte_;
+  std::unordered_map<uint32_t, ChunkLayout> other_;
+};
+
+}  // namespace reshard
+
+#endif  // RESHARD_ENGINE_CHUNK_LAYOUTS_H_

@@ -1,0 +1,49 @@
+#ifndef RESHARD_ENGINE_GATHER_H_
+#define RESHARD_ENGINE_GATHER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "engine/cast.h"
+#include "reshard/source.h"
+
+namespace reshard {
+
+/// One loop of a strided copy; strides in elements.
+struct StridedLoop {
+  int64_t extent = 1;
+  int64_t src_stride = 0;
+  int64_t dst_stride = 0;
+};
+
+/// A strided copy from one place of a source into memory.
+struct StridedCopy {
+  DType from = DType::kFloat32;
+  DType to = DType::kFloat32;        ///< castable where it differs from `from`
+  std::vector<StridedLoop> loops;    ///< outermost first
+  std::byte* dst = nullptr;          ///< where the first element goes
+};
+
+/// Reads and converts boxes of elements through a scratch buffer of fixed size: one read for a box
+/// whose bytes lie close together, several for one that is scattered. Used by one thread.
+class Gatherer {
+ public:
+  Gatherer(const Source& source, size_t scratch_bytes)
+      : source_(source), scratch_(scratch_bytes) {}
+
+  /// Performs `copy` from the elements that start `first` elements after the layout's own start.
+  /// Gives the number of finite values that a cast made infinite.
+  Result<size_t> Copy(const ChunkLayout& layout, int64_t first, const StridedCopy& copy);
+
+ private:
+  struct Job;
+  Result<> CopyNest(Job& job, std::vector<StridedLoop> loops, uint64_t offset, std::byte* dst);
+
+  const Source& source_;
+  std::vector<std::byte> scratch_;
+};
+
+}  // namespace reshard
+
+#endif  // RESHARD_ENGINE_GATHER_H_

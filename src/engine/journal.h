@@ -1,0 +1,40 @@
+#ifndef RESHARD_ENGINE_JOURNAL_H_
+#define RESHARD_ENGINE_JOURNAL_H_
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "engine/checksum.h"
+#include "io/file.h"
+
+namespace reshard {
+
+/// The name of the journal in the staging directory.
+inline constexpr std::string_view kJournalName = ".reshard-journal";
+
+/// Which files of a staged output are finished, on disk, so that a run that was stopped can go on.
+/// A journal that was begun for another source, or is damaged, counts as empty.
+class Journal {
+ public:
+  /// Opens the journal in `directory`, or begins one. `source` stands for the state of the source's
+  /// files; `fresh` tells that nothing of an earlier run can be used.
+  static Result<Journal> Open(const std::filesystem::path& directory, const std::string& source);
+
+  /// The checksum root with which `path` was finished, or null.
+  const std::string* Find(const std::string& path) const;
+  bool empty() const { return finished_.empty(); }
+
+  /// Records a finished file; durable when it returns.
+  Result<> Add(const std::string& path, const FileChecksum& sum);
+
+ private:
+  std::unique_ptr<OutputFile> file_;
+  std::string text_;
+  std::map<std::string, std::string> finished_;  // path -> root
+};
+
+}  // namespace reshard
+
+#endif  // RESHARD_ENGINE_JOURNAL_H_

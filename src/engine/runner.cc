@@ -1,0 +1,215 @@
+#include "engine/runner.h"
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include "base/try.h"
+#include "engine/chunk_layouts.h"
+#include "engine/file_job.h"
+#include "engine/journal.h"
+
+namespace reshard {
+namespace {
+
+constexpr auto kProgressInterval = std::chrono::milliseconds(100);
+
+// Stands for the state of the source's files: another hash, another source.
+std::string Fingerprint(const Catalog& catalog) {
+  std::string text;
+  for (const SourceFile& file : catalog.files())
+    text += fmt::format("{} {} {} {}\n", file.size, file.mtime_ns, file.inode, file.path);
+  const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
+  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+}
+
+// A run's shared state, and what its threads do.
+class Run {
+ public:
+  Run(const Plan& plan, const Source& source, StagedOutput& output, const RunnerOptions& options)
+      : plan_(plan), source_(source), output_(output), options_(options) {
+    report_.files.resize(plan.files.size());
+  }
+
+  Result<RunReport> Execute(Reporter& reporter) {
+    RESHARD_ASSIGN(Journal journal, Journal::Open(output_.path(), Fingerprint(source_.catalog())));
+    journal_ = &journal;
+    auto done = Write(reporter);
+    if (!done) {
+      if (journal.empty()) output_.Abandon();
+      return std::unexpected(std::move(done).error());
+    }
+    std::error_code code;
+    std::filesystem::remove(output_.path() / kJournalName, code);
+    for (const auto& [tensor, count] : overflows_) report_.overflows.push_back({tensor, count});
+    return std::move(report_);
+  }
+
+ private:
+  Result<> Write(Reporter& reporter) {
+    RESHARD_TRY(KeepFinishedFiles());
+    RESHARD_TRY(CheckFreeSpace());
+    auto layouts = ChunkLayouts::Locate(plan_, source_, options_.jobs, Cancelled());
+    if (!layouts) return std::unexpected(std::move(layouts).error());
+    layouts_ = &*layouts;
+    const ChunkIndex index(source_.catalog());
+    index_ = &index;
+    for (size_t i = 0; i < plan_.files.size(); ++i) {
+      if (finished_[i]) continue;
+      first_block_.push_back(total_blocks_);
+      file_of_job_.push_back(i);
+      jobs_.push_back(std::make_unique<FileJob>(plan_.files[i], output_.path()));
+      // A file without a byte has one step all the same: making it.
+      total_blocks_ += std::max<uint64_t>(jobs_.back()->block_count(), 1);
+    }
+    {
+      std::vector<std::jthread> threads;
+      running_ = options_.jobs;
+      for (unsigned i = 0; i < options_.jobs; ++i) threads.emplace_back([this] { Work(); });
+      Watch(reporter);
+    }
+    if (Cancelled()) Fail({.kind = ErrorKind::kInterrupted, .found = "interrupted"});
+    if (error_) {
+      if (error_->kind == ErrorKind::kInterrupted && error_->help.empty())
+        error_->help = "run the same command again: it goes on with the first unfinished file";
+      return std::unexpected(std::move(*error_));
+    }
+    return {};
+  }
+
+  const std::atomic<bool>& Cancelled() const {
+    static const std::atomic<bool> never = false;
+    return options_.cancelled ? *options_.cancelled : never;
+  }
+
+  Result<> KeepFinishedFiles() {
+    finished_.resize(plan_.files.size());
+    for (size_t i = 0; i < plan_.files.size(); ++i) {
+      const FilePlan& file = plan_.files[i];
+      const std::string* root = journal_->Find(file.path);
+      if (!root || Cancelled()) continue;
+      auto written = InputFile::Open(output_.path() / file.path);
+      if (!written || (*written)->size() != file.size) continue;
+      auto sum = SumFile(**written);
+      if (!sum || sum->Root() != *root) continue;
+      report_.files[i] = std::move(*sum);
+      report_.bytes_resumed += file.size;
+      finished_[i] = true;
+      ++files_done_;
+    }
+    bytes_done_ = report_.bytes_resumed;
+    return {};
+  }
+
+  Result<> CheckFreeSpace() const {
+    const uint64_t needed = plan_.total_bytes() - report_.bytes_resumed;
+    RESHARD_ASSIGN(const uint64_t available, output_.FreeBytes());
+    if (needed <= available) return {};
+    return std::unexpected(Error{
+        .kind = ErrorKind::kDestination,
+        .file = output_.path().string(),
+        .found = fmt::format("{} bytes are free on this file system", available),
+        .expected = fmt::format("{} bytes for the output", needed),
+        .help = "free some space, or choose a destination on another file system"});
+  }
+
+  void Fail(Error error) {
+    std::lock_guard lock(mutex_);
+    if (!error_) error_ = std::move(error);
+    stop_ = true;
+  }
+
+  void Work() {
+    WindowFiller filler(source_, *index_, *layouts_);
+    BlockHash hash;
+    const OverflowFn on_overflow = [this](const Slot& slot, size_t count) {
+      std::lock_guard lock(mutex_);
+      overflows_[slot.name] += count;
+    };
+    for (uint64_t step = next_step_++; step < total_blocks_ && !stop_; step = next_step_++) {
+      const size_t job =
+          static_cast<size_t>(std::ranges::upper_bound(first_block_, step) - first_block_.begin()) -
+          1;
+      const FileJob::Tools tools{filler, hash, on_overflow, bytes_done_, stop_};
+      if (auto done = Step(job, step - first_block_[job], tools); !done) Fail(std::move(done).error());
+    }
+    std::lock_guard lock(mutex_);
+    --running_;
+    changed_.notify_all();
+  }
+
+  Result<> Step(size_t job, uint64_t block, const FileJob::Tools& tools) {
+    if (jobs_[job]->block_count() > 0) {
+      RESHARD_ASSIGN(const bool complete, jobs_[job]->WriteBlock(block, tools));
+      if (!complete) return {};
+    }
+    RESHARD_ASSIGN(FileChecksum sum, jobs_[job]->Finish());
+    const size_t file = file_of_job_[job];
+    std::lock_guard lock(mutex_);
+    RESHARD_TRY(journal_->Add(plan_.files[file].path, sum));
+    report_.files[file] = std::move(sum);
+    ++files_done_;
+    return {};
+  }
+
+  // Reports from the calling thread until the others have stopped.
+  void Watch(Reporter& reporter) {
+    const auto start = std::chrono::steady_clock::now();
+    Progress progress{.bytes_total = plan_.total_bytes(),
+                      .bytes_resumed = report_.bytes_resumed,
+                      .files_total = plan_.files.size()};
+    std::unique_lock lock(mutex_);
+    for (bool more = true; more;) {
+      changed_.wait_for(lock, kProgressInterval, [&] { return running_ == 0; });
+      more = running_ > 0;
+      if (Cancelled()) stop_ = true;
+      progress.bytes_done = bytes_done_;
+      progress.files_done = files_done_;
+      progress.seconds =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      lock.unlock();
+      reporter.OnProgress(progress);
+      lock.lock();
+    }
+  }
+
+  const Plan& plan_;
+  const Source& source_;
+  StagedOutput& output_;
+  const RunnerOptions options_;
+  Journal* journal_ = nullptr;
+  const ChunkLayouts* layouts_ = nullptr;
+  const ChunkIndex* index_ = nullptr;
+
+  std::vector<bool> finished_;                  // by file: done by an earlier run
+  std::vector<std::unique_ptr<FileJob>> jobs_;  // the files still to be written
+  std::vector<size_t> file_of_job_;
+  std::vector<uint64_t> first_block_;           // by job: its first step
+  uint64_t total_blocks_ = 0;
+  std::atomic<uint64_t> next_step_ = 0;
+  std::atomic<uint64_t> bytes_done_ = 0;
+  std::atomic<bool> stop_ = false;
+
+  std::mutex mutex_;  // guards what follows, and the journal
+  std::condition_variable changed_;
+  unsigned running_ = 0;
+  uint64_t files_done_ = 0;
+  std::optional<Error> error_;
+  std::map<std::string, uint64_t> overflows_;
+  RunReport report_;
+};
+
+}  // namespace
+
+Result<RunReport> RunPlan(const Plan& plan, const Source& source, StagedOutput& output,
+                          Reporter& reporter, const RunnerOptions& options) {
+  return Run(plan, source, output, options).Execute(reporter);
+}
+
+}  // namespace reshard

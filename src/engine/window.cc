@@ -1,0 +1,92 @@
+#include "engine/window.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/try.h"
+#include "view/lower.h"
+
+namespace reshard {
+namespace {
+
+// An element that a window's edge cuts is made whole; its other part falls into this margin.
+constexpr uint64_t kMargin = 16;
+
+}  // namespace
+
+WindowFiller::WindowFiller(const Source& source, const ChunkIndex& index,
+                           const ChunkLayouts& layouts)
+    : source_(source),
+      index_(index),
+      layouts_(layouts),
+      gatherer_(source, kFillerBytes - kWindowBytes - 2 * kMargin),
+      buffer_(kWindowBytes + 2 * kMargin) {}
+
+Result<std::span<const std::byte>> WindowFiller::Fill(const FilePlan& file, uint64_t begin,
+                                                      uint64_t end,
+                                                      const OverflowFn& on_overflow) {
+  const std::span<std::byte> window = std::span(buffer_).subspan(kMargin, end - begin);
+  // Slots go first: what they leave in the margins of their neighbours is overwritten by those.
+  auto slot = std::ranges::upper_bound(file.slots, begin, {}, &Slot::offset);
+  if (slot != file.slots.begin()) --slot;
+  for (; slot != file.slots.end() && slot->offset < end; ++slot)
+    RESHARD_TRY(FillSlot(*slot, begin, end, on_overflow));
+
+  auto literal = std::ranges::upper_bound(file.literals, begin, {}, &Literal::offset);
+  if (literal != file.literals.begin()) --literal;
+  for (; literal != file.literals.end() && literal->offset < end; ++literal) {
+    const uint64_t from = std::max(begin, literal->offset);
+    const uint64_t to = std::min<uint64_t>(end, literal->offset + literal->bytes.size());
+    if (from < to)
+      std::memcpy(window.data() + (from - begin), literal->bytes.data() + (from - literal->offset),
+                  to - from);
+  }
+  return window;
+}
+
+Result<> WindowFiller::FillSlot(const Slot& slot, uint64_t begin, uint64_t end,
+                                const OverflowFn& on_overflow) {
+  const uint64_t size = static_cast<uint64_t>(ItemSize(slot.view.dtype()));
+  const uint64_t from = std::max(begin, slot.offset) - slot.offset;
+  const uint64_t to = std::min(end, slot.offset + slot.byte_size());
+  if (to <= slot.offset + from) return {};
+  const int64_t first = static_cast<int64_t>(from / size);
+  const int64_t last = static_cast<int64_t>((to - slot.offset + size - 1) / size);
+  // Element 0 of the slot, were the window to reach that far back.
+  const int64_t origin = static_cast<int64_t>(slot.offset) - static_cast<int64_t>(begin) +
+                         static_cast<int64_t>(kMargin);
+
+  const Catalog& catalog = source_.catalog();
+  const std::vector<int64_t> strides = RowMajorStrides(slot.view.shape());
+  StridedCopy copy{.to = slot.view.dtype()};
+  const auto copy_piece = [&](int64_t box_at, const ChunkIndex::Piece& piece) -> Result<> {
+    const Region& region = piece.region;
+    const ChunkLayout layout =
+        layouts_.Get(catalog, catalog.tensors()[region.source], piece.chunk);
+    int64_t source_at = 0;
+    for (size_t dim = 0; dim < region.start.size(); ++dim)
+      source_at += region.start[dim] * layout.strides[dim];
+    copy.from = region.source_dtype;
+    copy.dst = buffer_.data() + (origin + (box_at + region.dst) * static_cast<int64_t>(size));
+    copy.loops.clear();
+    for (const Loop& loop : region.loops)
+      copy.loops.push_back({loop.extent, layout.strides[loop.dim] * loop.step, loop.dst_stride});
+    auto overflows = gatherer_.Copy(layout, source_at, copy);
+    if (!overflows) {
+      if (overflows.error().tensor.empty()) overflows.error().tensor = slot.name;
+      return std::unexpected(std::move(overflows).error());
+    }
+    if (*overflows > 0) on_overflow(slot, *overflows);
+    return {};
+  };
+  return CutRange(slot.view.shape(), first, last, [&](BoxView box) -> Result<> {
+    int64_t box_at = 0;
+    for (size_t dim = 0; dim < strides.size(); ++dim) box_at += box.start[dim] * strides[dim];
+    return Lower(slot.view, box.start, box.extent, strides, [&](const Region& region) {
+      return index_.Cut(region,
+                        [&](const ChunkIndex::Piece& piece) { return copy_piece(box_at, piece); });
+    });
+  });
+}
+
+}  // namespace reshard

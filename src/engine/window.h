@@ -1,0 +1,48 @@
+#ifndef RESHARD_ENGINE_WINDOW_H_
+#define RESHARD_ENGINE_WINDOW_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "engine/chunk_layouts.h"
+#include "engine/gather.h"
+#include "plan/plan_data.h"
+#include "view/chunk_index.h"
+
+namespace reshard {
+
+/// Bytes written at a time: with what is read for them they fit in a core's L2 cache.
+inline constexpr size_t kWindowBytes = size_t{256} << 10;
+
+/// Memory that one WindowFiller holds.
+inline constexpr size_t kFillerBytes = 4 * kWindowBytes;
+
+/// Called with a slot and the number of its finite values that became infinite.
+using OverflowFn = std::function<void(const Slot&, size_t)>;
+
+/// Makes any part of a planned file, in memory. Used by one thread; what it is made from is shared
+/// and must outlive it.
+class WindowFiller {
+ public:
+  WindowFiller(const Source& source, const ChunkIndex& index, const ChunkLayouts& layouts);
+
+  /// The bytes [begin, end) of `file`, at most kWindowBytes; valid until the next call.
+  Result<std::span<const std::byte>> Fill(const FilePlan& file, uint64_t begin, uint64_t end,
+                                          const OverflowFn& on_overflow);
+
+ private:
+  Result<> FillSlot(const Slot& slot, uint64_t begin, uint64_t end, const OverflowFn& on_overflow);
+
+  const Source& source_;
+  const ChunkIndex& index_;
+  const ChunkLayouts& layouts_;
+  Gatherer gatherer_;
+  std::vector<std::byte> buffer_;
+};
+
+}  // namespace reshard
+
+#endif  // RESHARD_ENGINE_WINDOW_H_
