@@ -39,11 +39,6 @@ uint32_t CatalogBuilder::AddFile(SourceFile file) {
   return static_cast<uint32_t>(catalog_.files_.size() - 1);
 }
 
-void CatalogBuilder::ReserveChunks(size_t count, size_t rank) {
-  catalog_.chunks_.reserve(count);
-  catalog_.boxes_.reserve(count * 2 * rank);
-}
-
 void CatalogBuilder::AddTensor(std::string name, DType dtype, Shape shape) {
   catalog_.tensors_.push_back({.name = std::move(name),
                                .dtype = dtype,

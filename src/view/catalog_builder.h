@@ -16,9 +16,6 @@ class CatalogBuilder {
   uint32_t AddFile(SourceFile file);
   const std::vector<SourceFile>& files() const { return catalog_.files_; }
 
-  /// Reserves memory for as many chunks, of tensors of about `rank` dimensions.
-  void ReserveChunks(size_t count, size_t rank);
-
   /// Begins a tensor; its chunks follow by AddChunk.
   void AddTensor(std::string name, DType dtype, Shape shape);
 
@@ -29,6 +26,22 @@ class CatalogBuilder {
 
   /// The tensor added last lies in one piece.
   void AddWhole(uint32_t file, uint64_t offset, uint64_t length);
+
+  /// Takes over chunks that a format has decoded; tensors then refer to them by position.
+  void TakeChunks(std::vector<Chunk> chunks, std::vector<int64_t> boxes) {
+    catalog_.chunks_ = std::move(chunks);
+    catalog_.boxes_ = std::move(boxes);
+  }
+
+  /// A tensor of chunks that TakeChunks brought: `count` from position `first`, none empty.
+  void AddTensorOfChunks(std::string name, DType dtype, Shape shape, uint32_t first,
+                         uint32_t count) {
+    catalog_.tensors_.push_back({.name = std::move(name),
+                                 .dtype = dtype,
+                                 .shape = std::move(shape),
+                                 .first_chunk = first,
+                                 .chunk_count = count});
+  }
 
   void AddObject(Object object) { catalog_.objects_.push_back(std::move(object)); }
 

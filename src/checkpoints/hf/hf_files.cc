@@ -1,0 +1,150 @@
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <map>
+#include <set>
+
+#include <fmt/format.h>
+#include <simdjson.h>
+
+#include "base/try.h"
+#include "checkpoints/hf/hf_index.h"
+#include "checkpoints/hf/hf_source.h"
+#include "io/file.h"
+
+namespace reshard {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr uint64_t kMaxIndexBytes = uint64_t{1} << 30;
+
+// "<stem>-00002-of-00005<extension>": the number and the count; nothing for other names.
+struct PartName {
+  std::string stem;
+  uint64_t number;
+  uint64_t count;
+};
+
+std::optional<uint64_t> ParseNumber(std::string_view text) {
+  uint64_t value = 0;
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (code != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+std::optional<PartName> ParsePartName(const std::string& name, std::string_view extension) {
+  if (!name.ends_with(extension)) return std::nullopt;
+  const std::string_view base = std::string_view(name).substr(0, name.size() - extension.size());
+  const size_t of = base.rfind("-of-");
+  if (of == std::string_view::npos) return std::nullopt;
+  const size_t dash = base.rfind('-', of - 1);
+  if (of == 0 || dash == std::string_view::npos) return std::nullopt;
+  const auto number = ParseNumber(base.substr(dash + 1, of - dash - 1));
+  const auto count = ParseNumber(base.substr(of + 4));
+  if (!number || !count) return std::nullopt;
+  return PartName{std::string(base.substr(0, dash)), *number, *count};
+}
+
+// Parts of a set without an index: all of them must be there.
+Result<std::vector<std::string>> FindParts(const fs::path& directory,
+                                           const std::set<std::string>& names,
+                                           std::string_view extension) {
+  std::vector<std::string> parts;
+  std::map<std::pair<std::string, uint64_t>, std::set<uint64_t>> sets;
+  for (const std::string& name : names) {
+    const auto part = ParsePartName(name, extension);
+    if (!part || name.starts_with("shard-")) continue;
+    parts.push_back(name);
+    sets[{part->stem, part->count}].insert(part->number);
+  }
+  for (const auto& [key, numbers] : sets)
+    for (uint64_t number = 1; number <= key.second; ++number)
+      if (!numbers.contains(number))
+        return std::unexpected(Error{
+            .kind = ErrorKind::kSource,
+            .file = (directory / fmt::format("{}-{:05}-of-{:05}{}", key.first, number, key.second,
+                                             extension))
+                        .string(),
+            .found = "this file is missing",
+            .expected = fmt::format("all {} parts of '{}'", key.second, key.first),
+            .help = "copy the checkpoint again, with every file"});
+  return parts;
+}
+
+}  // namespace
+
+Result<std::map<std::string, std::string>> ReadWeightMap(const fs::path& index) {
+  RESHARD_ASSIGN(const std::string text, ReadTextFile(index, kMaxIndexBytes));
+  const auto fault = [&](std::string found) {
+    return std::unexpected(
+        Error{.kind = ErrorKind::kSource,
+              .file = index.string(),
+              .found = std::move(found),
+              .expected = "a JSON object with \"weight_map\": {\"tensor\": \"file\"}",
+              .help = "the index is damaged: copy it again"});
+  };
+  simdjson::dom::parser parser;
+  simdjson::dom::object map;
+  if (parser.parse(text).at_key("weight_map").get(map))
+    return fault("it has no weight_map, or is no JSON");
+  std::map<std::string, std::string> files;
+  for (const auto& [tensor, value] : map) {
+    std::string_view file;
+    if (value.get(file)) return fault(fmt::format("'{}' has no file name", tensor));
+    if (file.empty() || file.contains('/') || file == "." || file == "..")
+      return fault(fmt::format("'{}' is to lie in '{}', outside this directory", tensor, file));
+    files.emplace(tensor, file);
+  }
+  return files;
+}
+
+Result<HfFiles> FindHfFiles(const fs::path& directory) {
+  std::set<std::string> names;
+  std::error_code code;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory, code))
+    names.insert(entry.path().filename().string());
+  HfFiles files;
+  for (const std::string& name : names)
+    if (name.starts_with("shard-") && name.ends_with(".safetensors")) files.names.push_back(name);
+  if (!files.names.empty()) {
+    files.layout = HfFiles::Layout::kDcpShards;
+    files.evidence = fmt::format("{} shard-*.safetensors files of DCP", files.names.size());
+    return files;
+  }
+  struct Kind {
+    std::string_view single, index, extension;
+    HfFiles::Layout layout;
+  };
+  for (const Kind& kind :
+       {Kind{"model.safetensors", "model.safetensors.index.json", ".safetensors",
+             HfFiles::Layout::kSafetensors},
+        Kind{"pytorch_model.bin", "pytorch_model.bin.index.json", ".bin", HfFiles::Layout::kBin}}) {
+    files.layout = kind.layout;
+    if (names.contains(std::string(kind.single))) {
+      files.names = {std::string(kind.single)};
+      files.evidence = kind.single;
+      return files;
+    }
+    if (names.contains(std::string(kind.index))) {
+      files.index = kind.index;
+      files.evidence = kind.index;
+      RESHARD_ASSIGN(const auto map, ReadWeightMap(directory / files.index));
+      std::set<std::string> distinct;
+      for (const auto& [tensor, file] : map) distinct.insert(file);
+      files.names.assign(distinct.begin(), distinct.end());
+      return files;
+    }
+  }
+  for (const auto& [extension, layout] :
+       {std::pair{".safetensors", HfFiles::Layout::kSafetensors},
+        std::pair{".bin", HfFiles::Layout::kBin}}) {
+    RESHARD_ASSIGN(files.names, FindParts(directory, names, extension));
+    if (files.names.empty()) continue;
+    files.layout = layout;
+    files.evidence = fmt::format("{} parts without an index", files.names.size());
+    return files;
+  }
+  return files;
+}
+
+}  // namespace reshard

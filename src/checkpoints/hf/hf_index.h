@@ -1,0 +1,24 @@
+#ifndef RESHARD_CHECKPOINTS_HF_HF_INDEX_H_
+#define RESHARD_CHECKPOINTS_HF_HF_INDEX_H_
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "reshard/error.h"
+
+namespace reshard {
+
+/// The `weight_map` of an index file: which file holds each tensor. Errors are of kind kSource: no
+/// such map, a file name that leads out of the directory.
+Result<std::map<std::string, std::string>> ReadWeightMap(const std::filesystem::path& index);
+
+/// The text of an index file, byte for byte what json.dumps(indent=2, sort_keys=True) and a newline
+/// give. `total_size` counts bytes of tensors.
+std::string WriteWeightMap(uint64_t total_size,
+                           const std::map<std::string, std::string>& weight_map);
+
+}  // namespace reshard
+
+#endif  // RESHARD_CHECKPOINTS_HF_HF_INDEX_H_

@@ -1,0 +1,31 @@
+#include "checkpoints/torch_save_tensors.h"
+
+namespace reshard {
+
+ChunkLayout LayoutOf(const torch_save::TensorEntry& entry, uint32_t file, uint64_t base) {
+  return {.file = file,
+          .offset = base + entry.data_offset +
+                    static_cast<uint64_t>(entry.storage_offset * ItemSize(entry.dtype)),
+          .strides = entry.strides,
+          .swap_bytes = entry.big_endian && ItemSize(entry.dtype) > 1,
+          .conjugate = entry.conjugate,
+          .negate = entry.negate};
+}
+
+void TorchSaveTensors::Add(const torch_save::Archive& archive, uint32_t file,
+                           CatalogBuilder* builder) {
+  for (const torch_save::TensorLeaf& leaf : archive.tensors) {
+    builder->AddTensor(leaf.name, leaf.tensor.dtype, leaf.tensor.shape);
+    builder->AddWhole(file, leaf.tensor.data_offset, leaf.tensor.storage_bytes);
+    layouts_.emplace(leaf.name, LayoutOf(leaf.tensor, file, 0));
+  }
+  for (const torch_save::ObjectLeaf& leaf : archive.objects)
+    builder->AddObject({.name = leaf.name, .summary = leaf.summary});
+}
+
+const ChunkLayout* TorchSaveTensors::Find(const std::string& name) const {
+  const auto at = layouts_.find(name);
+  return at == layouts_.end() ? nullptr : &at->second;
+}
+
+}  // namespace reshard
