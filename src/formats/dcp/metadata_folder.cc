@@ -1,0 +1,263 @@
+#include "formats/dcp/metadata_folder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "base/checked_math.h"
+
+namespace reshard::dcp {
+namespace {
+
+using pickle::FoldAt;
+using pickle::FoldRule;
+using pickle::Kind;
+using pickle::ObjectParts;
+using pickle::Value;
+
+// PyTorch's own limit on dimensions.
+constexpr size_t kMaxRank = 64;
+constexpr size_t kMaxTransformLists = 4096;
+constexpr size_t kMaxRecords = std::numeric_limits<uint32_t>::max() - 1;
+
+const Value* Field(const ObjectParts& object, std::string_view name) {
+  return object.state.is(Kind::kDict) ? object.state.Find(name) : nullptr;
+}
+
+std::optional<Handle> Folded(const Value* value, Class type) {
+  if (value == nullptr || !value->is(Kind::kFolded)) return std::nullopt;
+  const Handle handle = Handle::Unpack(value->handle());
+  if (handle.type != type) return std::nullopt;
+  return handle;
+}
+
+// `torch.serialization._get_layout('torch.strided')`.
+bool IsStrided(const Value& layout) {
+  return layout.IsObject("torch.serialization", "_get_layout") &&
+         layout.object().args.items().size() == 1 &&
+         layout.object().args.items()[0].is(Kind::kString) &&
+         layout.object().args.items()[0].text() == "torch.strided";
+}
+
+std::optional<uint64_t> Unsigned(const Value* value) {
+  if (value == nullptr || !value->is(Kind::kInt) || value->as_int() < 0) return std::nullopt;
+  return static_cast<uint64_t>(value->as_int());
+}
+
+}  // namespace
+
+FoldRule MetadataFolder::OnGlobal(std::string_view module, std::string_view name) {
+  if (module == "torch" && name == "Size") return {FoldAt::kCall, uint32_t(Class::kSize)};
+  // The classes moved between torch 2.2 and 2.3, so the module is not compared whole.
+  if (!module.starts_with("torch.distributed.")) return {};
+  const auto at_state = [](Class type) { return FoldRule{FoldAt::kState, uint32_t(type)}; };
+  if (name == "ChunkStorageMetadata") return at_state(Class::kChunk);
+  if (name == "MetadataIndex") return at_state(Class::kIndex);
+  if (name == "_StorageInfo") return at_state(Class::kStorage);
+  if (name == "TensorProperties") return at_state(Class::kProperties);
+  if (name == "TensorStorageMetadata") return at_state(Class::kTensor);
+  return {};
+}
+
+std::optional<uint64_t> MetadataFolder::Fold(uint32_t tag, const ObjectParts& object) {
+  std::optional<Handle> handle;
+  switch (static_cast<Class>(tag)) {
+    case Class::kNone:
+      break;
+    case Class::kSize:
+      handle = FoldSize(object);
+      break;
+    case Class::kProperties:
+      handle = FoldProperties(object);
+      break;
+    case Class::kChunk:
+      handle = FoldChunk(object);
+      break;
+    case Class::kTensor:
+      handle = FoldTensor(object);
+      break;
+    case Class::kIndex:
+      handle = FoldIndex(object);
+      break;
+    case Class::kStorage:
+      handle = FoldStorage(object);
+      break;
+  }
+  if (!handle) return std::nullopt;
+  return handle->Pack();
+}
+
+bool MetadataFolder::FoldEntry(uint64_t key, uint64_t value) {
+  const Handle index = Handle::Unpack(key);
+  const Handle storage = Handle::Unpack(value);
+  if (index.type != Class::kIndex || storage.type != Class::kStorage) return false;
+  indices_[index.index].storage = storage.index;
+  return true;
+}
+
+std::optional<Handle> MetadataFolder::FoldSize(const ObjectParts& object) {
+  const std::span<const Value> args = object.args.items();
+  if (args.size() != 1 || !args[0].is(Kind::kTuple)) return std::nullopt;
+  const auto ints = AppendInts(args[0].items());
+  if (!ints) return std::nullopt;
+  return Handle{Class::kSize, ints->rank, ints->index};
+}
+
+std::optional<IntSpan> MetadataFolder::AppendInts(std::span<const Value> items) {
+  if (items.size() > kMaxRank || ints_.size() + items.size() > std::min(max_ints_, kMaxRecords))
+    return std::nullopt;
+  const IntSpan out{static_cast<uint32_t>(ints_.size()), static_cast<uint32_t>(items.size())};
+  for (const Value& item : items) {
+    if (!item.is(Kind::kInt)) {
+      ints_.resize(out.index);
+      return std::nullopt;
+    }
+    ints_.push_back(item.as_int());
+  }
+  return out;
+}
+
+std::optional<IntSpan> MetadataFolder::Ints(const Value* value) {
+  if (const auto size = Folded(value, Class::kSize)) return IntSpan{size->index, size->rank};
+  if (value == nullptr || !value->is(Kind::kTuple)) return std::nullopt;
+  return AppendInts(value->items());
+}
+
+std::optional<Handle> MetadataFolder::FoldProperties(const ObjectParts& object) {
+  // (dtype, layout, requires_grad, memory format, pin_memory[, strides from torch 2.15 on])
+  if (!object.state.is(Kind::kTuple) || properties_.size() > kMaxRecords) return std::nullopt;
+  const std::span<const Value> state = object.state.items();
+  if (state.size() != 5 && state.size() != 6) return std::nullopt;
+  Properties out;
+  const Value& dtype = state[0];
+  if (!dtype.is(Kind::kGlobal)) return std::nullopt;
+  const auto known = dtype.module() == "torch" ? ParseDType(dtype.name()) : std::nullopt;
+  if (known)
+    out.dtype = *known;
+  else
+    out.problem = AddProblem(
+        fmt::format("the element type {}.{}, which is not known", dtype.module(), dtype.name()));
+  if (!IsStrided(state[1]) && out.problem == kNone)
+    out.problem = AddProblem("a layout other than torch.strided");
+  out.requires_grad = state[2].is(Kind::kBool) && state[2].as_bool();
+  properties_.push_back(out);
+  return Handle{Class::kProperties, 0, static_cast<uint32_t>(properties_.size() - 1)};
+}
+
+std::optional<Handle> MetadataFolder::FoldChunk(const ObjectParts& object) {
+  const auto start = Ints(Field(object, "offsets"));
+  const auto extent = Ints(Field(object, "sizes"));
+  if (!start || !extent || start->rank != extent->rank) return std::nullopt;
+  // A box is the start with the extent behind it, which is how they are written; where one of them
+  // is shared with another object, both are copied.
+  const uint32_t rank = start->rank;
+  if (extent->index == start->index + rank) return Handle{Class::kChunk, rank, start->index};
+  if (ints_.size() + 2 * rank > std::min(max_ints_, kMaxRecords)) return std::nullopt;
+  const auto box = static_cast<uint32_t>(ints_.size());
+  ints_.resize(box + 2 * rank);
+  std::copy_n(ints_.begin() + start->index, rank, ints_.begin() + box);
+  std::copy_n(ints_.begin() + extent->index, rank, ints_.begin() + box + rank);
+  return Handle{Class::kChunk, rank, box};
+}
+
+std::optional<Handle> MetadataFolder::FoldTensor(const ObjectParts& object) {
+  const auto properties = Folded(Field(object, "properties"), Class::kProperties);
+  const auto size = Ints(Field(object, "size"));
+  if (!properties || !size || tensors_.size() > kMaxRecords) return std::nullopt;
+  Tensor out{.properties = properties->index, .size = *size};
+  out.problem = properties_[out.properties].problem;
+  const std::span<const int64_t> shape(ints_.data() + size->index, size->rank);
+  if (!CheckedNumel(shape) && out.problem == kNone)
+    out.problem =
+        AddProblem(fmt::format("the shape ({}), which no tensor can have", fmt::join(shape, ", ")));
+  if (!AddChunks(Field(object, "chunks"), &out)) return std::nullopt;
+  tensors_.push_back(out);
+  return Handle{Class::kTensor, 0, static_cast<uint32_t>(tensors_.size() - 1)};
+}
+
+bool MetadataFolder::AddChunks(const Value* chunks, Tensor* tensor) {
+  if (chunks == nullptr || !(chunks->is(Kind::kList) || chunks->is(Kind::kTuple))) return false;
+  if (chunk_boxes_.size() + chunks->items().size() > kMaxRecords) return false;
+  tensor->first_chunk = static_cast<uint32_t>(chunk_boxes_.size());
+  const uint32_t rank = tensor->size.rank;
+  for (const Value& item : chunks->items()) {
+    const auto chunk = Folded(&item, Class::kChunk);
+    if (!chunk) return false;
+    if (chunk->rank != rank) {
+      tensor->problem =
+          AddProblem(fmt::format("a chunk of {} dimensions in a tensor of {}", chunk->rank, rank));
+      return true;
+    }
+    const std::span<const int64_t> box(ints_.data() + chunk->index, 2 * rank);
+    bool empty = false;
+    for (uint32_t d = 0; d < rank; ++d) {
+      if (box[d] < 0 || box[rank + d] < 0 || !CheckedAdd(box[d], box[rank + d])) {
+        tensor->problem =
+            AddProblem(fmt::format("a chunk at ({}) of size ({})", fmt::join(box.first(rank), ", "),
+                                   fmt::join(box.last(rank), ", ")));
+        return true;
+      }
+      empty |= box[rank + d] == 0;
+    }
+    // A rank that got no part of a tensor says so with an empty chunk.
+    if (!empty) chunk_boxes_.push_back(chunk->index);
+  }
+  tensor->chunk_count = static_cast<uint32_t>(chunk_boxes_.size()) - tensor->first_chunk;
+  return true;
+}
+
+std::optional<Handle> MetadataFolder::FoldIndex(const ObjectParts& object) {
+  const Value* name = Field(object, "fqn");
+  if (name == nullptr || !name->is(Kind::kString) || indices_.size() > kMaxRecords)
+    return std::nullopt;
+  Index out;
+  const Value* offset = Field(object, "offset");
+  if (offset != nullptr && !offset->is(Kind::kNone)) {
+    const auto start = Ints(offset);
+    if (!start) return std::nullopt;
+    out.start = start->index;
+    out.rank = start->rank;
+  }
+  out.name = names_.Number(name->text());
+  indices_.push_back(out);
+  return Handle{Class::kIndex, 0, static_cast<uint32_t>(indices_.size() - 1)};
+}
+
+std::optional<Handle> MetadataFolder::FoldStorage(const ObjectParts& object) {
+  const Value* path = Field(object, "relative_path");
+  const auto offset = Unsigned(Field(object, "offset"));
+  const auto length = Unsigned(Field(object, "length"));
+  const auto transforms = TransformList(Field(object, "transform_descriptors"));
+  if (path == nullptr || !path->is(Kind::kString) || !offset || !length || !transforms ||
+      storages_.size() > kMaxRecords)
+    return std::nullopt;
+  storages_.push_back({*offset, *length, files_.Number(path->text()), *transforms});
+  return Handle{Class::kStorage, 0, static_cast<uint32_t>(storages_.size() - 1)};
+}
+
+std::optional<uint32_t> MetadataFolder::TransformList(const Value* value) {
+  if (value == nullptr || value->is(Kind::kNone)) return 0;
+  if (!value->is(Kind::kList) && !value->is(Kind::kTuple)) return std::nullopt;
+  Transforms list;
+  for (const Value& item : value->items()) {
+    if (!item.is(Kind::kString)) return std::nullopt;
+    list.emplace_back(item.text());
+  }
+  // A checkpoint has one list, or a few.
+  const auto found = std::find(transforms_.rbegin(), transforms_.rend(), list);
+  if (found == transforms_.rend()) {
+    if (transforms_.size() == kMaxTransformLists) return std::nullopt;
+    transforms_.push_back(std::move(list));
+    return static_cast<uint32_t>(transforms_.size() - 1);
+  }
+  return static_cast<uint32_t>(transforms_.rend() - found - 1);
+}
+
+uint32_t MetadataFolder::AddProblem(std::string text) {
+  problems_.push_back(std::move(text));
+  return static_cast<uint32_t>(problems_.size() - 1);
+}
+
+}  // namespace reshard::dcp

@@ -1,0 +1,48 @@
+#ifndef RESHARD_FORMATS_DCP_NAME_TABLE_H_
+#define RESHARD_FORMATS_DCP_NAME_TABLE_H_
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+namespace reshard::dcp {
+
+/// Numbers texts in the order in which they are first seen.
+class NameTable {
+ public:
+  uint32_t Number(std::string_view text) {
+    // Ranks list the same tensors in the same order, and stay in one file for long: most texts are
+    // the one that was seen last, or the one that followed it before.
+    if (last_ < texts_.size() && texts_[last_] == text) return last_;
+    const uint32_t next = last_ + 1 < texts_.size() ? last_ + 1 : 0;
+    if (next < texts_.size() && texts_[next] == text) return last_ = next;
+    const auto found = numbers_.find(text);
+    return last_ = found != numbers_.end() ? found->second : Add(text);
+  }
+
+  std::optional<uint32_t> Find(std::string_view text) const {
+    const auto found = numbers_.find(text);
+    if (found == numbers_.end()) return std::nullopt;
+    return found->second;
+  }
+
+  const std::deque<std::string>& texts() const { return texts_; }
+
+ private:
+  uint32_t Add(std::string_view text) {
+    const auto number = static_cast<uint32_t>(texts_.size());
+    numbers_.emplace(texts_.emplace_back(text), number);
+    return number;
+  }
+
+  std::deque<std::string> texts_;
+  std::unordered_map<std::string_view, uint32_t> numbers_;
+  uint32_t last_ = 0;
+};
+
+}  // namespace reshard::dcp
+
+#endif  // RESHARD_FORMATS_DCP_NAME_TABLE_H_
