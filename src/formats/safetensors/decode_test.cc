@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/checked_math.h"
 #include "base/endian.h"
 #include "formats/safetensors/safetensors.h"
 
@@ -318,8 +319,8 @@ RC_GTEST_PROP(SafetensorsDecodeProp, ReadsBackEveryLayout, ()) {
   const auto metadata = *rc::gen::container<Metadata>(ascii, ascii);
   const auto layout = EncodeHeader(decls, metadata);
   RC_ASSERT(layout.has_value());
-  const std::string file =
-      layout->header + std::string(layout->file_size - layout->header.size(), 'x');
+  std::string file = layout->literals[0].bytes;
+  file.resize(layout->size, 'x');
   const auto header = Decode(file);
   RC_ASSERT(header.has_value());
   RC_ASSERT(header->metadata == metadata);
@@ -329,8 +330,8 @@ RC_GTEST_PROP(SafetensorsDecodeProp, ReadsBackEveryLayout, ()) {
     RC_ASSERT(it != header->tensors.end());
     RC_ASSERT(it->dtype == decls[i].dtype);
     RC_ASSERT(it->shape == decls[i].shape);
-    RC_ASSERT(it->begin == layout->tensors[i].begin);
-    RC_ASSERT(it->length == layout->tensors[i].length);
+    RC_ASSERT(it->begin == layout->slots[i]);
+    RC_ASSERT(int64_t(it->length) == *CheckedNumel(decls[i].shape) * ItemSize(it->dtype));
   }
 }
 

@@ -115,12 +115,24 @@ Result<> WriteMetadata(const Metadata& metadata, JsonWriter* json) {
   return {};
 }
 
+/// The file's first bytes for this JSON.
+Result<std::string> Pad(std::string json, size_t tensors) {
+  json.append((8 - json.size() % 8) % 8, ' ');
+  if (json.size() > kMaxJsonBytes)
+    return Fail("", fmt::format("a header of {} bytes for {} tensors", json.size(), tensors),
+                fmt::format("at most {} bytes, the limit of the format", kMaxJsonBytes),
+                "write more, smaller files with --shard-size");
+  std::string header;
+  AppendLittle(uint64_t{json.size()}, &header);
+  return header += json;
+}
+
 }  // namespace
 
-Result<Layout> EncodeHeader(std::span<const TensorDecl> tensors, const Metadata& metadata) {
+Result<FileLayout> EncodeHeader(std::span<const TensorDecl> tensors, const Metadata& metadata) {
   RESHARD_ASSIGN(const Records records, MakeRecords(tensors));
-  Layout layout;
-  layout.tensors.resize(tensors.size());
+  FileLayout layout;
+  layout.slots.resize(tensors.size());
   JsonWriter json;
   json.BeginObject();
   RESHARD_TRY(WriteMetadata(metadata, &json));
@@ -129,7 +141,7 @@ Result<Layout> EncodeHeader(std::span<const TensorDecl> tensors, const Metadata&
     const Record& record = records.records[i];
     json.Key(tensors[i].name);
     WriteRecord(record, end, &json);
-    layout.tensors[i] = {.begin = end, .length = record.length};
+    layout.slots[i] = end;
     end += record.length;
     // Half the range is left, so that neither this sum nor the header's size can overflow it.
     if (end > uint64_t{1} << 63)
@@ -137,16 +149,10 @@ Result<Layout> EncodeHeader(std::span<const TensorDecl> tensors, const Metadata&
                   "write more files with --shard-size");
   }
   json.EndObject();
-  std::string text = json.Take();
-  text.append((8 - text.size() % 8) % 8, ' ');
-  if (text.size() > kMaxJsonBytes)
-    return Fail("", fmt::format("a header of {} bytes for {} tensors", text.size(), tensors.size()),
-                fmt::format("at most {} bytes, the limit of the format", kMaxJsonBytes),
-                "write more, smaller files with --shard-size");
-  AppendLittle(uint64_t{text.size()}, &layout.header);
-  layout.header += text;
-  for (Placement& place : layout.tensors) place.begin += layout.header.size();
-  layout.file_size = layout.header.size() + end;
+  RESHARD_ASSIGN(std::string header, Pad(json.Take(), tensors.size()));
+  for (uint64_t& slot : layout.slots) slot += header.size();
+  layout.size = header.size() + end;
+  layout.literals.push_back({.offset = 0, .bytes = std::move(header)});
   return layout;
 }
 

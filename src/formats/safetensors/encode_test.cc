@@ -20,11 +20,11 @@ std::string Prefixed(uint8_t low, uint8_t high, std::string_view json) {
 TEST(SafetensorsEncodeTest, Empty) {
   const auto bare = EncodeHeader({}, {});
   ASSERT_TRUE(bare);
-  EXPECT_EQ(bare->header, Prefixed(8, 0, "{}      "));
-  EXPECT_EQ(bare->file_size, 16u);
+  EXPECT_EQ(bare->literals[0].bytes, Prefixed(8, 0, "{}      "));
+  EXPECT_EQ(bare->size, 16u);
   const auto tagged = EncodeHeader({}, {{"format", "pt"}});
   ASSERT_TRUE(tagged);
-  EXPECT_EQ(tagged->header, Prefixed(32, 0, R"({"__metadata__":{"format":"pt"}})"));
+  EXPECT_EQ(tagged->literals[0].bytes, Prefixed(32, 0, R"({"__metadata__":{"format":"pt"}})"));
 }
 
 TEST(SafetensorsEncodeTest, EveryTypeOfTorch) {
@@ -40,7 +40,7 @@ TEST(SafetensorsEncodeTest, EveryTypeOfTorch) {
   const auto layout = EncodeHeader(decls, {{"format", "pt"}});
   ASSERT_TRUE(layout);
   EXPECT_EQ(
-      layout->header,
+      layout->literals[0].bytes,
       Prefixed(
           0200, 5,
           R"({"__metadata__":{"format":"pt"},)"
@@ -64,11 +64,9 @@ TEST(SafetensorsEncodeTest, EveryTypeOfTorch) {
           R"("t.uint8":{"dtype":"U8","shape":[1,2],"data_offsets":[116,118]},)"
           R"("t.float4_e2m1fn_x2":{"dtype":"F4","shape":[1,4],"data_offsets":[118,120]},)"
           R"("t.bool":{"dtype":"BOOL","shape":[1,2],"data_offsets":[120,122]}} )"));
-  EXPECT_EQ(layout->file_size, 1538u);
-  EXPECT_EQ(layout->tensors[0].begin, layout->header.size() + 120);  // bool, first declared
-  EXPECT_EQ(layout->tensors[0].length, 2u);
-  EXPECT_EQ(layout->tensors[19].begin, layout->header.size());  // uint64, last declared
-  EXPECT_EQ(layout->tensors[19].length, 16u);
+  EXPECT_EQ(layout->size, 1538u);
+  EXPECT_EQ(layout->slots[0], layout->literals[0].bytes.size() + 120);  // bool, first declared
+  EXPECT_EQ(layout->slots[19], layout->literals[0].bytes.size());       // uint64, last declared
 }
 
 TEST(SafetensorsEncodeTest, WidestTypeFirstThenByNameAsBytes) {
@@ -81,7 +79,7 @@ TEST(SafetensorsEncodeTest, WidestTypeFirstThenByNameAsBytes) {
   const auto layout = EncodeHeader(decls, {});
   ASSERT_TRUE(layout);
   EXPECT_EQ(
-      layout->header,
+      layout->literals[0].bytes,
       Prefixed('p', 1,
                R"({"B":{"dtype":"I64","shape":[1,1,1],"data_offsets":[0,8]},)"
                R"("Z":{"dtype":"F32","shape":[],"data_offsets":[8,12]},)"
@@ -89,7 +87,7 @@ TEST(SafetensorsEncodeTest, WidestTypeFirstThenByNameAsBytes) {
                R"("b":{"dtype":"BF16","shape":[2],"data_offsets":[18,22]},)"
                R"("model.layers.10.w":{"dtype":"BF16","shape":[1],"data_offsets":[22,24]},)"
                R"("model.layers.2.w":{"dtype":"BF16","shape":[0,7],"data_offsets":[24,24]}})"));
-  EXPECT_EQ(layout->file_size, 400u);
+  EXPECT_EQ(layout->size, 400u);
 }
 
 TEST(SafetensorsEncodeTest, EscapesNamesAsTheLibraryDoes) {
@@ -100,7 +98,7 @@ TEST(SafetensorsEncodeTest, EscapesNamesAsTheLibraryDoes) {
       {"", DType::kFloat32, {0}}};
   const auto layout = EncodeHeader(decls, {{"k\"\303\251\037", "v\n\\"}});
   ASSERT_TRUE(layout);
-  EXPECT_EQ(layout->header,
+  EXPECT_EQ(layout->literals[0].bytes,
             Prefixed(' ', 1,
                      "{\"__metadata__\":{\"k\\\"\303\251\\u001f\":\"v\\n\\\\\"},"
                      "\"\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]},"
@@ -109,7 +107,7 @@ TEST(SafetensorsEncodeTest, EscapesNamesAsTheLibraryDoes) {
                      "\"\357\277\277\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[4,5]},"
                      "\"\360\220\200\200\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[5,7]}}"
                      "   "));
-  EXPECT_EQ(layout->file_size, 303u);
+  EXPECT_EQ(layout->size, 303u);
 }
 
 TEST(SafetensorsEncodeTest, RefusesTypesThatTheFormatDoesNotName) {
@@ -165,7 +163,7 @@ TEST(SafetensorsEncodeTest, RefusesAHeaderThatReadersRefuse) {
   // {"__metadata__":{"k":""}} is 25 bytes.
   const auto largest = EncodeHeader({}, {{"k", std::string(kMaxJsonBytes - 25, 'x')}});
   ASSERT_TRUE(largest);
-  EXPECT_EQ(largest->header.size(), 8 + kMaxJsonBytes);
+  EXPECT_EQ(largest->literals[0].bytes.size(), 8 + kMaxJsonBytes);
   const Error error = Refusal({}, {{"k", std::string(kMaxJsonBytes - 24, 'x')}});
   EXPECT_EQ(error.kind, ErrorKind::kMapping);
   EXPECT_THAT(error.help, HasSubstr("--shard-size"));

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/byte_source.h"
+#include "base/file_layout.h"
 #include "reshard/catalog.h"
 #include "reshard/dtype.h"
 #include "reshard/error.h"
@@ -47,32 +48,13 @@ Result<Header> DecodeHeader(const ByteSource& file, uint64_t offset = 0);
 /// True where a file can hold tensors of this type.
 bool CanHold(DType dtype);
 
-/// A tensor to be written.
-struct TensorDecl {
-  std::string name{};
-  DType dtype = DType::kFloat32;
-  Shape shape{};  ///< in elements of `dtype`
-};
-
-/// Where a tensor's bytes go.
-struct Placement {
-  uint64_t begin = 0;   ///< offset in the file
-  uint64_t length = 0;  ///< in bytes
-};
-
-/// A file that is yet to be filled: `header`, then every tensor at its place, without gaps.
-struct Layout {
-  std::string header;              ///< the file's first bytes: N and the JSON, padded
-  std::vector<Placement> tensors;  ///< one per TensorDecl, in the order of those
-  uint64_t file_size = 0;
-};
-
 /// Lays out one file as the reference library does: widest types first, then by name; `metadata`
 /// before the tensors, sorted by key (the library's own order of keys is random); JSON padded with
-/// spaces to 8 bytes. What the format cannot express (a type without CanHold, a name that stands
-/// twice, is `__metadata__` or is no UTF-8, more than kMaxJsonBytes of JSON) is an error of kind
-/// kMapping that names the tensor.
-Result<Layout> EncodeHeader(std::span<const TensorDecl> tensors, const Metadata& metadata);
+/// spaces to 8 bytes. The header is the layout's only literal; its slots follow without gaps. What
+/// the format cannot express (a type without CanHold, a name that stands twice, is `__metadata__`
+/// or is no UTF-8, more than kMaxJsonBytes of JSON) is an error of kind kMapping that names the
+/// tensor.
+Result<FileLayout> EncodeHeader(std::span<const TensorDecl> tensors, const Metadata& metadata);
 
 }  // namespace reshard::safetensors
 
