@@ -38,6 +38,8 @@ TEST(ByteSourceTest, SubSourceClipsAndReportsTheOuterOffset) {
   MemorySource whole(std::string_view("0123456789"), "file");
   SubSource part(whole, 8, 100);
   EXPECT_EQ(part.size(), 2u);
+  EXPECT_EQ(part.origin(), 8u);
+  EXPECT_EQ(SubSource(part, 1, 1).origin(), 9u);
   std::array<std::byte, 3> out;
   auto read = part.ReadAt(0, out);
   ASSERT_FALSE(read);

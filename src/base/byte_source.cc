@@ -33,7 +33,7 @@ SubSource::SubSource(const ByteSource& base, uint64_t offset, uint64_t length)
 Result<> SubSource::ReadAt(uint64_t offset, std::span<std::byte> out) const {
   if (!InRange(offset, out.size(), length_))
     return std::unexpected(
-        PastEndError(name(), offset_ + offset, out.size(), offset_ + length_));
+        PastEndError(name(), origin() + offset, out.size(), origin() + length_));
   return base_.ReadAt(offset_ + offset, out);
 }
 

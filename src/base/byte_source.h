@@ -23,6 +23,9 @@ class ByteSource {
   /// The name that errors show: a path.
   virtual const std::string& name() const = 0;
 
+  /// Where byte 0 lies in the file of that name: what an error adds to its offsets.
+  virtual uint64_t origin() const { return 0; }
+
   /// Fills `out` from `offset`. Asking for bytes past the end is an error of kind kSource.
   virtual Result<> ReadAt(uint64_t offset, std::span<std::byte> out) const = 0;
 };
@@ -45,13 +48,14 @@ class MemorySource final : public ByteSource {
 };
 
 /// The part [offset, offset + length) of another source, which must outlive it; clipped to the
-/// other's end. Offsets in the errors it makes are those of the other source.
+/// other's end. Offsets in the errors it makes are those of the file.
 class SubSource final : public ByteSource {
  public:
   SubSource(const ByteSource& base, uint64_t offset, uint64_t length);
 
   uint64_t size() const override { return length_; }
   const std::string& name() const override { return base_.name(); }
+  uint64_t origin() const override { return base_.origin() + offset_; }
   Result<> ReadAt(uint64_t offset, std::span<std::byte> out) const override;
 
  private:
