@@ -1,0 +1,97 @@
+#include "formats/torch_save/archive.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include "base/try.h"
+#include "formats/torch_save/legacy.h"
+#include "formats/torch_save/storage.h"
+#include "formats/torch_save/summary.h"
+#include "formats/torch_save/tensor.h"
+#include "formats/torch_save/zip_records.h"
+
+namespace reshard::torch_save {
+namespace {
+
+using pickle::Value;
+
+constexpr std::string_view kZipMagic = "PK\3\4";
+constexpr uint64_t kTarMagicOffset = 257;
+
+Result<> CheckNames(const Archive& archive, const std::string& file) {
+  std::vector<std::string_view> names;
+  names.reserve(archive.tensors.size() + archive.objects.size());
+  for (const TensorLeaf& leaf : archive.tensors) names.push_back(leaf.name);
+  for (const ObjectLeaf& leaf : archive.objects) names.push_back(leaf.name);
+  std::ranges::sort(names);
+  const auto twice = std::ranges::adjacent_find(names);
+  if (twice == names.end()) return {};
+  auto error = BadPickle(file, "two values have this name when nested dictionaries are flattened",
+                         "distinct names", "rename a key: 'a.b' and 'b' within 'a' are one name");
+  error.error().tensor = *twice;
+  return error;
+}
+
+// Flattens what `records` (ZipRecords or LegacyRecords) hold.
+template <typename Records>
+Result<Archive> Collect(const Records& records, const std::string& file) {
+  Archive archive;
+  const auto add_tensor = [&](const Path& path, std::string name, const Value& value) -> Result<> {
+    RESHARD_ASSIGN(TensorCall call, ParseTensor(value, file));
+    RESHARD_ASSIGN(TensorEntry tensor, records.Place(std::move(call)));
+    archive.tensors.push_back({std::move(name), path, std::move(tensor)});
+    return {};
+  };
+  const auto visit = [&](const Path& path, std::string name, const Value& value) -> Result<> {
+    const bool is_tensor = IsTensor(value) && !UnsupportedTensor(value);
+    Path full = path;
+    if (path.empty()) {
+      name = is_tensor ? "tensor" : "object";
+      full.emplace_back(name);
+    }
+    if (!is_tensor) {
+      archive.objects.push_back({std::move(name), std::move(full), Summarize(value)});
+      return {};
+    }
+    auto added = add_tensor(full, name, value);
+    if (!added) added.error().tensor = std::move(name);
+    return added;
+  };
+  RESHARD_TRY(Flatten(records.root(), file, visit));
+  RESHARD_TRY(CheckNames(archive, file));
+  return archive;
+}
+
+// What torch wrote before 0.1.10: a tar of 'storages', 'tensors' and 'pickle'.
+bool IsTar(std::string_view head) {
+  return head.starts_with("storages") || head.starts_with("./storages") ||
+         head.substr(std::min<uint64_t>(head.size(), kTarMagicOffset)).starts_with("ustar");
+}
+
+}  // namespace
+
+Result<Archive> DecodeFile(const ByteSource& file) {
+  std::string head(std::min<uint64_t>(file.size(), kTarMagicOffset + 5), '\0');
+  RESHARD_TRY(file.ReadAt(0, std::as_writable_bytes(std::span(head))));
+  if (head.starts_with(kZipMagic)) {
+    RESHARD_ASSIGN(const ZipRecords records, ZipRecords::Open(file));
+    return Collect(records, file.name());
+  }
+  if (IsTar(head))
+    return BadPickle(file.name(), "a tar, the format of torch.save before torch 0.1.10",
+                     "a zip, or the format between the two",
+                     "load it and save it again with any newer torch");
+  if (!head.starts_with('\x80'))
+    return BadPickle(file.name(), "a file that torch.save did not write",
+                     "a zip (PK\\3\\4) or a pickle (byte 0x80)");
+  RESHARD_ASSIGN(const LegacyRecords records, LegacyRecords::Open(file));
+  RESHARD_ASSIGN(Archive archive, Collect(records, file.name()));
+  archive.container = Container::kLegacy;
+  return archive;
+}
+
+}  // namespace reshard::torch_save

@@ -1,0 +1,142 @@
+#include "formats/torch_save/state_dict_writer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <simdjson.h>
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "base/endian.h"
+#include "formats/torch_save/archive.h"
+#include "formats/torch_save/state_dict_pickle.h"
+#include "formats/torch_save/test_support.h"
+#include "formats/zip/checksum.h"
+
+namespace reshard::torch_save {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct StateDict {
+  std::vector<TensorDecl> tensors;
+  std::vector<std::string> data;
+};
+
+// What torch was given: tests/data/torch_save/make.py.
+StateDict ReadStateDict() {
+  simdjson::dom::parser parser;
+  const simdjson::padded_string text(TestFile("torch_save/state_dict.json"));
+  StateDict out;
+  for (const simdjson::dom::element item : parser.parse(text).get_array()) {
+    TensorDecl tensor{.name = std::string(std::string_view(item["name"]))};
+    tensor.dtype = ParseDType(std::string_view(item["dtype"])).value();
+    for (const int64_t dim : item["shape"].get_array()) tensor.shape.push_back(dim);
+    out.tensors.push_back(std::move(tensor));
+    out.data.push_back(FromHex(item["hex"]));
+  }
+  return out;
+}
+
+// The file that the layout describes.
+std::string Assemble(const zip::Layout& layout, const std::vector<std::string>& data) {
+  std::string file(layout.file_size, '\xee');
+  for (const zip::Literal& literal : layout.literals)
+    file.replace(literal.offset, literal.bytes.size(), literal.bytes);
+  for (size_t i = 0; i < data.size(); ++i) file.replace(layout.slots[i], data[i].size(), data[i]);
+  for (const zip::LateCrc& late : layout.late_crcs) {
+    const uint32_t crc =
+        zip::Crc32(std::string_view(file).substr(late.payload_offset, late.payload_size));
+    for (const uint64_t at : late.crc_offsets) StoreLittle(crc, file.data() + at);
+  }
+  EXPECT_EQ(file.size(), layout.file_size);
+  return file;
+}
+
+Error EncodeError(const std::vector<TensorDecl>& tensors) {
+  const auto layout = EncodeStateDict(tensors);
+  EXPECT_FALSE(layout);
+  if (layout) return {};
+  EXPECT_EQ(layout.error().kind, ErrorKind::kMapping);
+  return layout.error();
+}
+
+TEST(StateDictWriterTest, WritesTheBytesThatTorchWrites) {
+  const StateDict dict = ReadStateDict();
+  const auto layout = EncodeStateDict(dict.tensors, "state_dict");
+  ASSERT_TRUE(layout) << layout.error().ToString();
+  const std::string ours = Assemble(*layout, dict.data);
+  const std::string torch = TestFile("torch_save/state_dict.bin");
+  // Torch adds one record, between ours and the directory.
+  const size_t last = torch.find("state_dict/.data/serialization_id") - 30;
+  EXPECT_EQ(ours.substr(0, last), torch.substr(0, last));
+  const size_t directory = ours.find("PK\1\2");
+  EXPECT_EQ(directory, last);
+  const size_t length = ours.size() - directory - 98;
+  EXPECT_EQ(ours.substr(directory, length), torch.substr(torch.find("PK\1\2"), length));
+}
+
+TEST(StateDictWriterTest, IsReadBack) {
+  const StateDict dict = ReadStateDict();
+  const std::string file = Assemble(*EncodeStateDict(dict.tensors), dict.data);
+  const MemorySource source(file);
+  const auto archive = DecodeFile(source);
+  ASSERT_TRUE(archive) << archive.error().ToString();
+  ASSERT_EQ(archive->tensors.size(), dict.tensors.size());
+  for (size_t i = 0; i < dict.tensors.size(); ++i) {
+    const TensorLeaf& leaf = archive->tensors[i];
+    EXPECT_EQ(leaf.name, dict.tensors[i].name);
+    EXPECT_EQ(leaf.tensor.dtype, dict.tensors[i].dtype);
+    EXPECT_EQ(leaf.tensor.shape, dict.tensors[i].shape);
+    EXPECT_EQ(leaf.tensor.data_offset % 64, 0u);
+    EXPECT_EQ(Gather(source, leaf.tensor), dict.data[i]);
+  }
+}
+
+TEST(StateDictWriterTest, PicklesAnyNumberOfTensorsAsTorchDoes) {
+  simdjson::dom::parser parser;
+  const simdjson::padded_string text(TestFile("torch_save/state_dicts.json"));
+  for (const auto [count, crc] : simdjson::dom::object(parser.parse(text))) {
+    std::vector<TensorDecl> tensors;
+    for (int i = 0; i < std::stoi(std::string(count)); ++i)
+      tensors.push_back({"layer." + std::to_string(i), DType::kInt8, {i % 3}});
+    EXPECT_EQ(zip::Crc32(PickleStateDict(tensors)), uint64_t(crc)) << count;
+  }
+}
+
+TEST(StateDictWriterTest, AnEmptyDictAndAHugeTensor) {
+  const auto empty = EncodeStateDict({});
+  ASSERT_TRUE(empty);
+  EXPECT_TRUE(DecodeFile(MemorySource(Assemble(*empty, {}))));
+  const std::vector<TensorDecl> huge = {{"w", DType::kFloat32, {int64_t{1} << 40, 3}},
+                                        {"v", DType::kUInt16, {int64_t{1} << 31}}};
+  const auto layout = EncodeStateDict(huge);
+  ASSERT_TRUE(layout);
+  EXPECT_GT(layout->file_size, uint64_t{12} << 40);
+  uint64_t literals = 0;
+  for (const zip::Literal& literal : layout->literals) literals += literal.bytes.size();
+  EXPECT_LT(literals, 3000u);
+}
+
+TEST(StateDictWriterTest, RefusesWhatTorchHasNot) {
+  EXPECT_THAT(EncodeError({{"w", DType::kFloat6E2M3x4, {4}}}).found, HasSubstr("float6"));
+  EXPECT_EQ(EncodeError({{"w", DType::kQInt8, {4}}}).tensor, "w");
+}
+
+TEST(StateDictWriterTest, RefusesDuplicatesAndImpossibleShapes) {
+  EXPECT_EQ(
+      EncodeError({{"a", DType::kInt8, {1}}, {"b", DType::kInt8, {}}, {"a", DType::kInt8, {}}})
+          .tensor,
+      "a");
+  EXPECT_EQ(EncodeError({{"w", DType::kInt8, {-1}}}).tensor, "w");
+  constexpr int64_t kHuge = std::numeric_limits<int64_t>::max();
+  EncodeError({{"w", DType::kInt8, {kHuge, 2}}});
+  EncodeError({{"w", DType::kInt64, {kHuge / 4}}});
+  EncodeError({{"w", DType::kInt8, {kHuge / 2}}, {"v", DType::kInt8, {kHuge / 2}}});
+  EncodeError({{std::string(1 << 20, 'x'), DType::kInt8, {1}}});
+  EXPECT_FALSE(EncodeStateDict({}, "a/b"));
+}
+
+}  // namespace
+}  // namespace reshard::torch_save
