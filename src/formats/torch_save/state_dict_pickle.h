@@ -4,7 +4,7 @@
 #include <span>
 #include <string>
 
-#include "formats/torch_save/state_dict_writer.h"
+#include "base/file_layout.h"
 
 namespace reshard::torch_save {
 

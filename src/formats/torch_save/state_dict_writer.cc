@@ -9,6 +9,7 @@
 #include "base/checked_math.h"
 #include "base/try.h"
 #include "formats/torch_save/state_dict_pickle.h"
+#include "formats/zip/archive_layout.h"
 
 namespace reshard::torch_save {
 namespace {
@@ -70,8 +71,8 @@ Result<uint64_t> CountBytes(const TensorDecl& tensor, int64_t* total) {
 
 }  // namespace
 
-Result<zip::Layout> EncodeStateDict(std::span<const TensorDecl> tensors,
-                                    std::string_view archive_name) {
+Result<FileLayout> EncodeStateDict(std::span<const TensorDecl> tensors,
+                                   std::string_view archive_name) {
   if (archive_name.empty() || archive_name.size() > kMaxArchiveName ||
       archive_name.find('/') != std::string_view::npos)
     return CannotWrite({}, fmt::format("the archive name '{}'", archive_name),

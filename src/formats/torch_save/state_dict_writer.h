@@ -2,36 +2,26 @@
 #define RESHARD_FORMATS_TORCH_SAVE_STATE_DICT_WRITER_H_
 
 #include <span>
-#include <string>
 #include <string_view>
 
-#include "formats/zip/archive_layout.h"
-#include "reshard/catalog.h"
-#include "reshard/dtype.h"
+#include "base/file_layout.h"
 #include "reshard/error.h"
 
 namespace reshard::torch_save {
 
-/// A tensor to be written, contiguous and row-major; its name is UTF-8.
-struct TensorDecl {
-  std::string name;
-  DType dtype = DType::kFloat32;
-  Shape shape;
-};
-
 /// Lays out a file that torch.load(weights_only=True) reads as a dict of these tensors, in this
-/// order: byte for byte what torch.save (2.7 and later) writes for it, but for the last record,
-/// `.data/serialization_id`, which is optional and left out. `Layout::slots` has the place of each
-/// tensor's little-endian data; no tensor data is touched here. Types without a storage class
-/// (uint16, float8_*, ...) are written as torch does, and read by torch 2.2 and later.
+/// order; names are UTF-8. It is byte for byte what torch.save (2.7 and later) writes, but for the
+/// last record, `.data/serialization_id`, which is optional and left out. The slots take each
+/// tensor's row-major, little-endian data; no tensor data is touched here. Types without a storage
+/// class (uint16, float8_*, ...) are written as torch does, and read by torch 2.2 and later.
 ///
 /// `archive_name` is the folder within the zip; torch takes the file's name without its extension.
 ///
 /// Errors are of kind kMapping and name the tensor: one without a type of its own in torch
 /// (float6), or with one that torch keeps in quantized tensors only; a name that stands twice, or
 /// has 1 MiB; a shape that is negative or too large.
-Result<zip::Layout> EncodeStateDict(std::span<const TensorDecl> tensors,
-                                    std::string_view archive_name = "archive");
+Result<FileLayout> EncodeStateDict(std::span<const TensorDecl> tensors,
+                                   std::string_view archive_name = "archive");
 
 }  // namespace reshard::torch_save
 

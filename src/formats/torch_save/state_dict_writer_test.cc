@@ -40,17 +40,17 @@ StateDict ReadStateDict() {
 }
 
 // The file that the layout describes.
-std::string Assemble(const zip::Layout& layout, const std::vector<std::string>& data) {
-  std::string file(layout.file_size, '\xee');
-  for (const zip::Literal& literal : layout.literals)
+std::string Assemble(const FileLayout& layout, const std::vector<std::string>& data) {
+  std::string file(layout.size, '\xee');
+  for (const Literal& literal : layout.literals)
     file.replace(literal.offset, literal.bytes.size(), literal.bytes);
   for (size_t i = 0; i < data.size(); ++i) file.replace(layout.slots[i], data[i].size(), data[i]);
-  for (const zip::LateCrc& late : layout.late_crcs) {
+  for (const LateCrc& late : layout.late_crcs) {
     const uint32_t crc =
-        zip::Crc32(std::string_view(file).substr(late.payload_offset, late.payload_size));
-    for (const uint64_t at : late.crc_offsets) StoreLittle(crc, file.data() + at);
+        zip::Crc32(std::string_view(file).substr(late.begin, late.end - late.begin));
+    for (const uint64_t at : late.targets) StoreLittle(crc, file.data() + at);
   }
-  EXPECT_EQ(file.size(), layout.file_size);
+  EXPECT_EQ(file.size(), layout.size);
   return file;
 }
 
@@ -113,9 +113,9 @@ TEST(StateDictWriterTest, AnEmptyDictAndAHugeTensor) {
                                         {"v", DType::kUInt16, {int64_t{1} << 31}}};
   const auto layout = EncodeStateDict(huge);
   ASSERT_TRUE(layout);
-  EXPECT_GT(layout->file_size, uint64_t{12} << 40);
+  EXPECT_GT(layout->size, uint64_t{12} << 40);
   uint64_t literals = 0;
-  for (const zip::Literal& literal : layout->literals) literals += literal.bytes.size();
+  for (const Literal& literal : layout->literals) literals += literal.bytes.size();
   EXPECT_LT(literals, 3000u);
 }
 

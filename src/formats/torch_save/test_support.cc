@@ -67,7 +67,7 @@ std::string FromHex(std::string_view hex) {
 std::string Zip(const std::vector<std::pair<std::string, std::string>>& records) {
   zip::ArchiveLayout archive("archive");
   for (const auto& [name, bytes] : records) archive.AddLiteral(name, bytes);
-  const zip::Layout layout = std::move(archive).Finish();
+  const FileLayout layout = std::move(archive).Finish();
   EXPECT_EQ(layout.literals.size(), 1u);
   return layout.literals[0].bytes;
 }

@@ -52,23 +52,23 @@ void ArchiveLayout::AddSlot(std::string_view name, uint64_t size) {
   AppendLocalHeader(members_.back());
   layout_.slots.push_back(position());
   if (size == 0) return;
-  layout_.late_crcs.push_back({.payload_offset = position(), .payload_size = size});
+  layout_.late_crcs.push_back({.begin = position(), .end = position() + size, .targets = {}});
   FlushText();
   text_offset_ += size;
-  layout_.late_crcs.back().crc_offsets[0] = position() + 4;
+  layout_.late_crcs.back().targets.push_back(position() + 4);
   AppendDescriptor(members_.back());
 }
 
-Layout ArchiveLayout::Finish() && {
+FileLayout ArchiveLayout::Finish() && {
   const uint64_t directory_offset = position();
   auto late = layout_.late_crcs.begin();
   for (const Member& member : members_) {
-    if (member.is_late) (late++)->crc_offsets[1] = position() + 16;
+    if (member.is_late) (late++)->targets.push_back(position() + 16);
     AppendCentralHeader(member);
   }
   AppendEndRecords(directory_offset);
   FlushText();
-  layout_.file_size = text_offset_;
+  layout_.size = text_offset_;
   return std::move(layout_);
 }
 

@@ -19,8 +19,8 @@ using ::testing::HasSubstr;
 // A file that holds a layout's literals, and zeros elsewhere.
 class SparseSource final : public ByteSource {
  public:
-  explicit SparseSource(const Layout& layout) : layout_(layout) {}
-  uint64_t size() const override { return layout_.file_size; }
+  explicit SparseSource(const FileLayout& layout) : layout_(layout) {}
+  uint64_t size() const override { return layout_.size; }
   const std::string& name() const override { return name_; }
 
   Result<> ReadAt(uint64_t offset, std::span<std::byte> out) const override {
@@ -37,28 +37,27 @@ class SparseSource final : public ByteSource {
   }
 
  private:
-  const Layout& layout_;
+  const FileLayout& layout_;
   std::string name_ = "sparse";
 };
 
 // Literals and non-empty slots must follow each other without a hole.
-void ExpectTiles(const Layout& layout) {
+void ExpectTiles(const FileLayout& layout) {
   uint64_t position = 0;
   auto late = layout.late_crcs.begin();
   for (const Literal& literal : layout.literals) {
-    if (late != layout.late_crcs.end() && late->payload_offset == position)
-      position += (late++)->payload_size;
+    if (late != layout.late_crcs.end() && late->begin == position) position = (late++)->end;
     EXPECT_EQ(literal.offset, position);
     EXPECT_FALSE(literal.bytes.empty());
     position += literal.bytes.size();
   }
   EXPECT_EQ(late, layout.late_crcs.end());
-  EXPECT_EQ(position, layout.file_size);
+  EXPECT_EQ(position, layout.size);
 }
 
 TEST(ArchiveLayoutTest, EmptyArchive) {
-  const Layout layout = ArchiveLayout("p").Finish();
-  EXPECT_EQ(layout.file_size, kEnd64Size + kLocator64Size + kEndSize);
+  const FileLayout layout = ArchiveLayout("p").Finish();
+  EXPECT_EQ(layout.size, kEnd64Size + kLocator64Size + kEndSize);
   const auto directory = ReadDirectory(SparseSource(layout));
   ASSERT_TRUE(directory) << directory.error().ToString();
   EXPECT_TRUE(directory->members().empty());
@@ -70,7 +69,7 @@ TEST(ArchiveLayoutTest, PlacesSlotsAt64Bytes) {
   archive.AddSlot("two", 100);
   archive.AddSlot("none", 0);
   archive.AddSlot("three", 1);
-  const Layout layout = std::move(archive).Finish();
+  const FileLayout layout = std::move(archive).Finish();
   ExpectTiles(layout);
   ASSERT_EQ(layout.slots.size(), 3u);
   ASSERT_EQ(layout.late_crcs.size(), 2u);
@@ -92,9 +91,9 @@ TEST(ArchiveLayoutTest, LateCrcsReachTheDirectoryAndTheDescriptor) {
   ArchiveLayout archive("p");
   archive.AddSlot("a", 8);
   archive.AddSlot("b", 9);
-  Layout layout = std::move(archive).Finish();
+  FileLayout layout = std::move(archive).Finish();
   for (uint32_t i = 0; i < 2; ++i) {
-    for (const uint64_t at : layout.late_crcs[i].crc_offsets) {
+    for (const uint64_t at : layout.late_crcs[i].targets) {
       for (Literal& literal : layout.literals)
         if (at >= literal.offset && at + 4 <= literal.offset + literal.bytes.size())
           StoreLittle(0xabcd0000 + i, literal.bytes.data() + (at - literal.offset));
@@ -121,7 +120,7 @@ TEST(ArchiveLayoutTest, GoesToZip64) {
   archive.AddSlot("huge", kHuge);
   archive.AddSlot("behind", 3);
   archive.AddLiteral("last", "text");
-  const Layout layout = std::move(archive).Finish();
+  const FileLayout layout = std::move(archive).Finish();
   ExpectTiles(layout);
   const SparseSource source(layout);
   const auto directory = ReadDirectory(source);
@@ -145,7 +144,7 @@ TEST(ArchiveLayoutTest, GoesToZip64) {
 TEST(ArchiveLayoutTest, CountsMoreThan65535Members) {
   ArchiveLayout archive("p");
   for (int i = 0; i < 70000; ++i) archive.AddLiteral(std::to_string(i), "");
-  const Layout layout = std::move(archive).Finish();
+  const FileLayout layout = std::move(archive).Finish();
   const auto directory = ReadDirectory(SparseSource(layout));
   ASSERT_TRUE(directory) << directory.error().ToString();
   EXPECT_EQ(directory->members().size(), 70000u);

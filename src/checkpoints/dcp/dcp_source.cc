@@ -1,0 +1,250 @@
+#include "checkpoints/dcp/dcp_source.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <mutex>
+
+#include <fmt/format.h>
+
+#include "base/try.h"
+#include "checkpoints/dcp/zstd_entry.h"
+#include "checkpoints/file_source.h"
+#include "checkpoints/torch_save_tensors.h"
+#include "formats/dcp/dcp_metadata.h"
+#include "formats/safetensors/safetensors.h"
+#include "view/lower.h"
+#include "view/shape_text.h"
+
+namespace reshard {
+namespace fs = std::filesystem;
+namespace {
+
+// Values of objects are shown where they are small and few; the rest are named only.
+constexpr uint64_t kMaxShownBytes = 64 << 10;
+constexpr size_t kMaxShownObjects = 1000;
+
+// A part of a file that keeps the file open.
+class EntryBytes final : public ByteSource {
+ public:
+  EntryBytes(std::shared_ptr<const InputFile> file, uint64_t offset, uint64_t length)
+      : file_(std::move(file)), part_(*file_, offset, length) {}
+  uint64_t size() const override { return part_.size(); }
+  const std::string& name() const override { return part_.name(); }
+  uint64_t origin() const override { return part_.origin(); }
+  Result<> ReadAt(uint64_t offset, std::span<std::byte> out) const override {
+    return part_.ReadAt(offset, out);
+  }
+
+ private:
+  std::shared_ptr<const InputFile> file_;
+  SubSource part_;
+};
+
+class DcpSource final : public FileSource {
+ public:
+  DcpSource(const fs::path& directory, std::string evidence)
+      : FileSource("dcp", std::move(evidence), directory) {}
+
+  Result<> Open(const std::vector<std::string>& metadata_files) {
+    RESHARD_ASSIGN(dcp::Metadata metadata, ReadMetadata(metadata_files));
+    CatalogBuilder builder;
+    for (const std::string& file : metadata.files) RESHARD_TRY(AddFile(file, &builder));
+    builder.TakeChunks(std::move(metadata.chunks), std::move(metadata.boxes));
+    for (dcp::TensorRecord& tensor : metadata.tensors)
+      builder.AddTensorOfChunks(std::move(tensor.name), tensor.dtype, std::move(tensor.shape),
+                                tensor.first_chunk, tensor.chunk_count);
+    transforms_ = std::move(metadata.transforms);
+    transformed_ = std::move(metadata.transformed_entries);
+    notes_ = std::move(metadata.notes);
+    for (const dcp::ObjectRecord& object : metadata.objects)
+      builder.AddObject({.name = object.name,
+                         .summary = Show(object, metadata.objects.size()),
+                         .byte_size = object.length});
+    // Metadata files decide what is read, so they count as part of the source's state.
+    for (const std::string& file : metadata_files) RESHARD_TRY(AddFile(file, &builder));
+    RESHARD_ASSIGN(catalog_, std::move(builder).Build(root()));
+    return {};
+  }
+
+  Result<ChunkLayout> Locate(const Tensor& tensor, const Chunk& chunk) const override {
+    auto layout = LocateEntry(tensor, chunk);
+    if (!layout && layout.error().tensor.empty()) layout.error().tensor = tensor.name;
+    return layout;
+  }
+
+  Result<> ReadAt(uint32_t file, uint64_t offset, std::span<std::byte> out) const override {
+    if (file < files_.count()) return files_.ReadAt(file, offset, out);
+    const ByteSource* entry;
+    {
+      std::lock_guard lock(mutex_);
+      entry = decoded_[file - files_.count()].get();
+    }
+    return entry->ReadAt(offset, out);
+  }
+
+ private:
+  Result<dcp::Metadata> ReadMetadata(const std::vector<std::string>& names) const {
+    std::vector<dcp::Metadata> parts;
+    for (const std::string& name : names) {
+      RESHARD_ASSIGN(const auto file, InputFile::Open(fs::path(root()) / name));
+      RESHARD_ASSIGN(dcp::Metadata part, dcp::DecodeMetadata(*file));
+      parts.push_back(std::move(part));
+    }
+    if (parts.size() == 1) return std::move(parts[0]);
+    return dcp::MergeMetadata(parts);
+  }
+
+  std::span<const std::string> TransformsOf(uint32_t file, uint64_t offset) const {
+    const auto key = [](const dcp::TransformedEntry& entry) {
+      return std::pair(entry.file, entry.offset);
+    };
+    const auto at = std::ranges::lower_bound(transformed_, std::pair(file, offset), {}, key);
+    if (at == transformed_.end() || key(*at) != std::pair(file, offset)) return {};
+    return transforms_[at->transforms];
+  }
+
+  // The entry's bytes as they were before any transform: those of the file, mostly.
+  Result<std::unique_ptr<ByteSource>> OpenEntry(uint32_t file, uint64_t offset,
+                                                uint64_t length) const {
+    RESHARD_ASSIGN(auto opened, files_.Open(file));
+    std::unique_ptr<ByteSource> entry =
+        std::make_unique<EntryBytes>(std::move(opened), offset, length);
+    const auto transforms = TransformsOf(file, offset);
+    for (auto transform = transforms.rbegin(); transform != transforms.rend(); ++transform) {
+      if (*transform != "stream.zstd/1")
+        return std::unexpected(
+            Error{.kind = ErrorKind::kSource,
+                  .file = entry->name(),
+                  .offset = offset,
+                  .found = fmt::format("the entry went through the extension '{}'", *transform),
+                  .expected = "no extension, or stream.zstd/1",
+                  .help = "save the checkpoint again without this extension"});
+      RESHARD_ASSIGN(entry, ZstdEntry::Open(std::move(entry)));
+    }
+    return entry;
+  }
+
+  Result<ChunkLayout> LocateEntry(const Tensor& tensor, const Chunk& chunk) const {
+    RESHARD_ASSIGN(auto entry, OpenEntry(chunk.file, chunk.offset, chunk.length));
+    const bool decoded = !TransformsOf(chunk.file, chunk.offset).empty();
+    std::array<std::byte, 4> magic{};
+    if (entry->size() >= magic.size()) RESHARD_TRY(entry->ReadAt(0, magic));
+    const bool zip = std::to_integer<char>(magic[0]) == 'P' && std::to_integer<char>(magic[1]) == 'K';
+    // Of a tensor with no dimensions or few bytes, the entry's length is no help in telling the two
+    // apart; the first bytes of a safetensors header are its length, far below "PK\3\4".
+    if (!zip && !decoded) {
+      RESHARD_ASSIGN(const bool safetensors, IsSafetensors(chunk));
+      if (safetensors) return LocateInSafetensors(tensor, chunk);
+    }
+    RESHARD_ASSIGN(const torch_save::TensorEntry stored, torch_save::DecodeTensorEntry(*entry));
+    RESHARD_TRY(Agree(tensor, chunk, stored.dtype, stored.shape));
+    if (!decoded) return LayoutOf(stored, chunk.file, chunk.offset);
+    std::lock_guard lock(mutex_);
+    decoded_.push_back(std::move(entry));
+    return LayoutOf(stored, static_cast<uint32_t>(files_.count() + decoded_.size() - 1), 0);
+  }
+
+  Result<> Agree(const Tensor& tensor, const Chunk& chunk, DType dtype, const Shape& shape) const {
+    const auto extent = catalog_.Box(tensor, chunk).extent;
+    if (dtype == tensor.dtype && std::ranges::equal(shape, extent)) return {};
+    return std::unexpected(Error{
+        .kind = ErrorKind::kSource,
+        .file = root() + "/" + catalog_.files()[chunk.file].path,
+        .offset = chunk.offset,
+        .tensor = tensor.name,
+        .found = fmt::format("the stored chunk is {} {}", DTypeName(dtype), ShapeText(shape)),
+        .expected = fmt::format("{} {}, as the metadata says", DTypeName(tensor.dtype),
+                                ShapeText(extent)),
+        .help = "data and metadata are of different saves: save the checkpoint again"});
+  }
+
+  // With serialization_format=SAFETENSORS every entry of a file points at one blob, whose header
+  // says where the tensors are.
+  Result<bool> IsSafetensors(const Chunk& chunk) const {
+    RESHARD_ASSIGN(const auto file, files_.Open(chunk.file));
+    std::array<std::byte, 9> start;
+    if (file->size() < chunk.offset + start.size()) return false;
+    RESHARD_TRY(file->ReadAt(chunk.offset, start));
+    return start[8] == std::byte{'{'} && start[7] == std::byte{0};
+  }
+
+  Result<ChunkLayout> LocateInSafetensors(const Tensor& tensor, const Chunk& chunk) const {
+    std::lock_guard lock(mutex_);
+    auto& header = headers_[{chunk.file, chunk.offset}];
+    if (header.empty()) {
+      RESHARD_ASSIGN(const auto file, files_.Open(chunk.file));
+      RESHARD_ASSIGN(safetensors::Header decoded, safetensors::DecodeHeader(*file, chunk.offset));
+      for (safetensors::TensorInfo& info : decoded.tensors)
+        header.emplace(info.name, std::move(info));
+    }
+    const auto at = header.find(tensor.name);
+    if (at == header.end())
+      return std::unexpected(Error{.kind = ErrorKind::kSource,
+                                   .file = root() + "/" + catalog_.files()[chunk.file].path,
+                                   .offset = chunk.offset,
+                                   .tensor = tensor.name,
+                                   .found = "the safetensors data here does not hold this tensor",
+                                   .expected = "to find it, as the metadata says",
+                                   .help = "the file is damaged: copy it again"});
+    RESHARD_TRY(Agree(tensor, chunk, at->second.dtype, at->second.shape));
+    return ChunkLayout{.file = chunk.file,
+                       .offset = at->second.begin,
+                       .strides = RowMajorStrides(at->second.shape)};
+  }
+
+  std::string Show(const dcp::ObjectRecord& object, size_t objects) const {
+    if (object.length > kMaxShownBytes || objects > kMaxShownObjects) return "an object";
+    auto entry = OpenEntry(object.file, object.offset, object.length);
+    if (!entry) return "unreadable: " + entry.error().found;
+    const auto archive = torch_save::DecodeFile(**entry);
+    if (!archive) return "unreadable: " + archive.error().found;
+    if (archive->objects.size() == 1 && archive->tensors.empty())
+      return archive->objects[0].summary;
+    return fmt::format("a tree of {} values", archive->objects.size() + archive->tensors.size());
+  }
+
+  std::vector<dcp::Transforms> transforms_;
+  std::vector<dcp::TransformedEntry> transformed_;
+
+  mutable std::mutex mutex_;  // guards what is found out on the way
+  mutable std::vector<std::unique_ptr<ByteSource>> decoded_;
+  mutable std::map<std::pair<uint32_t, uint64_t>, std::map<std::string, safetensors::TensorInfo>>
+      headers_;
+};
+
+}  // namespace
+
+std::vector<std::string> FindDcpMetadata(const fs::path& directory) {
+  std::error_code code;
+  if (fs::is_regular_file(directory / ".metadata", code)) return {".metadata"};
+  std::vector<std::string> names;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory, code)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("__") && name.ends_with(".metadata")) names.push_back(name);
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
+Result<std::unique_ptr<Source>> OpenDcpSource(const fs::path& directory) {
+  const fs::path whole = fs::absolute(directory).lexically_normal();
+  const std::vector<std::string> metadata = FindDcpMetadata(whole);
+  if (metadata.empty())
+    return std::unexpected(Error{
+        .kind = ErrorKind::kSource,
+        .file = directory.string(),
+        .found = fs::exists(whole / ".metadata.tmp")
+                     ? "there is a .metadata.tmp but no .metadata: the save was never finished"
+                     : "this directory has no .metadata",
+        .expected = "a complete DCP checkpoint",
+        .help = "take an earlier checkpoint: without its metadata this one cannot be read"});
+  auto source = std::make_unique<DcpSource>(
+      whole, metadata.size() == 1 && metadata[0] == ".metadata"
+                 ? "a .metadata file"
+                 : fmt::format("{} rank-local metadata files", metadata.size()));
+  RESHARD_TRY(source->Open(metadata));
+  return source;
+}
+
+}  // namespace reshard

@@ -1,0 +1,39 @@
+#ifndef RESHARD_CHECKPOINTS_HF_HF_ASSETS_H_
+#define RESHARD_CHECKPOINTS_HF_HF_ASSETS_H_
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "reshard/dtype.h"
+#include "reshard/error.h"
+
+namespace reshard {
+
+/// A file of a model that is not weights: configuration, tokenizer, processor, code.
+struct HfAsset {
+  std::string path;               ///< relative, as in the directory it comes from
+  std::string from;               ///< where it lies
+  uint64_t size = 0;
+  std::optional<std::string> text;  ///< what to write instead of a copy
+};
+
+/// What to put beside the weights.
+struct HfAssets {
+  std::vector<HfAsset> files;        ///< sorted by path
+  std::vector<std::string> missing;  ///< what a loader will look for and not find, one phrase each
+};
+
+/// The assets that lie in `directory`. In config.json every `dtype` and `torch_dtype` becomes
+/// `dtype`, if given; nothing else in it changes. Errors are of kind kSource: an asset that cannot
+/// be read, a config.json that is no JSON.
+Result<HfAssets> CollectAssets(const std::filesystem::path& directory, std::optional<DType> dtype);
+
+/// `json` with the value of each "dtype" and "torch_dtype" that names a type replaced; all other
+/// bytes stay. Nothing where the text is no JSON object.
+std::optional<std::string> ReplaceDTypes(const std::string& json, std::string_view dtype);
+
+}  // namespace reshard
+
+#endif  // RESHARD_CHECKPOINTS_HF_HF_ASSETS_H_

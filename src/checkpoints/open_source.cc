@@ -1,0 +1,139 @@
+#include "checkpoints/open_source.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <filesystem>
+#include <vector>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "base/try.h"
+#include "checkpoints/dcp/dcp_source.h"
+#include "checkpoints/hf/hf_source.h"
+#include "checkpoints/pt/pt_source.h"
+#include "io/file.h"
+
+namespace reshard {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr std::string_view kTracker = "latest_checkpointed_iteration.txt";
+constexpr uint64_t kMaxTrackerBytes = 4096;
+
+// How deep, and among how many entries, checkpoints are looked for to name them in an error.
+constexpr int kSuggestDepth = 3;
+constexpr size_t kMaxSuggestEntries = 2000;
+constexpr size_t kMaxSuggestions = 5;
+
+bool HoldsCheckpoint(const fs::path& directory) {
+  if (!FindDcpMetadata(directory).empty()) return true;
+  const auto files = FindHfFiles(directory);
+  return files && !files->names.empty();
+}
+
+std::vector<std::string> CheckpointsBelow(const fs::path& directory) {
+  std::vector<std::string> found;
+  std::error_code code;
+  size_t seen = 0;
+  fs::recursive_directory_iterator at(directory, fs::directory_options::skip_permission_denied,
+                                      code);
+  for (; !code && at != fs::recursive_directory_iterator() && ++seen < kMaxSuggestEntries;
+       at.increment(code)) {
+    if (!at->is_directory(code)) continue;
+    if (at.depth() >= kSuggestDepth) at.disable_recursion_pending();
+    if (!HoldsCheckpoint(at->path())) continue;
+    found.push_back(at->path().string());
+    at.disable_recursion_pending();
+  }
+  std::ranges::sort(found);
+  if (found.size() > kMaxSuggestions) found.resize(kMaxSuggestions);
+  return found;
+}
+
+// The directory of the iteration that the tracker file names.
+Result<fs::path> FollowTracker(const fs::path& directory) {
+  RESHARD_ASSIGN(std::string text, ReadTextFile(directory / kTracker, kMaxTrackerBytes));
+  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
+  std::vector<std::string> names{text};
+  uint64_t iteration = 0;
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), iteration);
+  if (code == std::errc() && end == text.data() + text.size())
+    names = {fmt::format("iter_{:07}", iteration), fmt::format("global_step_{}", iteration),
+             fmt::format("step-{}", iteration), text};
+  for (const std::string& name : names) {
+    std::error_code ignored;
+    if (!name.empty() && !name.contains('/') && name != ".." &&
+        fs::is_directory(directory / name, ignored))
+      return directory / name;
+  }
+  return std::unexpected(Error{.kind = ErrorKind::kSource,
+                               .file = (directory / kTracker).string(),
+                               .found = fmt::format("it names the iteration '{}'", text),
+                               .expected = fmt::format("a directory {} beside it",
+                                                       fmt::join(names, " or ")),
+                               .help = "give the checkpoint's own directory"});
+}
+
+Error NothingThere(const std::string& path, const fs::path& directory) {
+  Error error{.kind = ErrorKind::kSource,
+              .file = path,
+              .found = "this directory is no checkpoint that reshard can read",
+              .expected = "a .metadata file (DCP), or model.safetensors, its index, or "
+                          "pytorch_model.bin (Hugging Face)"};
+  if (fs::exists(directory / ".metadata.tmp"))
+    error.found = "there is a .metadata.tmp but no .metadata: the save was never finished";
+  const std::vector<std::string> below = CheckpointsBelow(directory);
+  error.help = below.empty() ? "check the path; for a file of torch.save give the file itself"
+                             : fmt::format("did you mean {}?", fmt::join(below, " or "));
+  return error;
+}
+
+Result<std::unique_ptr<Source>> OpenFile(const fs::path& file, const std::string& from) {
+  if (from == "hf" || (from == "auto" && file.extension() == ".safetensors"))
+    return OpenHfSource(file);
+  if (from == "dcp" || (from == "auto" && file.filename() == ".metadata"))
+    return OpenDcpSource(fs::absolute(file).parent_path());
+  return OpenPtSource(file);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Source>> OpenSource(const std::string& path, const std::string& from) {
+  fs::path place = path;
+  std::error_code code;
+  if (!fs::exists(place, code))
+    return std::unexpected(Error{.kind = ErrorKind::kSource,
+                                 .file = path,
+                                 .found = "there is no such file or directory",
+                                 .expected = "a checkpoint",
+                                 .help = "check the path"});
+  if (!fs::is_directory(place, code)) return OpenFile(place, from);
+  if (!HoldsCheckpoint(place) && fs::exists(place / kTracker, code)) {
+    RESHARD_ASSIGN(place, FollowTracker(place));
+  }
+
+  if (from == "dcp") return OpenDcpSource(place);
+  if (from == "hf") return OpenHfSource(place);
+  if (from == "pt")
+    return std::unexpected(Error{.kind = ErrorKind::kUsage,
+                                 .file = path,
+                                 .found = "this is a directory",
+                                 .expected = "one file of torch.save with --from pt",
+                                 .help = "give the file itself"});
+  const bool dcp = !FindDcpMetadata(place).empty();
+  RESHARD_ASSIGN(const HfFiles hf, FindHfFiles(place));
+  if (dcp && !hf.names.empty())
+    return std::unexpected(
+        Error{.kind = ErrorKind::kUsage,
+              .file = path,
+              .found = fmt::format("there are both DCP metadata and {}", hf.evidence),
+              .expected = "one checkpoint",
+              .help = "say which with --from dcp or --from hf"});
+  if (dcp) return OpenDcpSource(place);
+  if (!hf.names.empty()) return OpenHfSource(place);
+  return std::unexpected(NothingThere(path, place));
+}
+
+}  // namespace reshard
