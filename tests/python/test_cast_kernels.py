@@ -1,6 +1,7 @@
 """Casts are PyTorch's, bit for bit (NaN as a class), and so is the count of overflows.
 
-RESHARD_BIN_DIR names the directory of cast_tool. RESHARD_SLOW=1 adds every float32 there is.
+RESHARD_BIN_DIR names the directory of cast_tool, a program of developer builds. RESHARD_SLOW=1 adds
+every float32 there is.
 """
 
 import os
@@ -21,6 +22,11 @@ TYPES = {
 }
 PAIRS = [(a, b) for a in TYPES for b in TYPES if a != b]
 PATHS = ["scalar", "avx2"]
+
+pytestmark = pytest.mark.skipif(
+    not TOOL.is_file() and "RESHARD_BIN_DIR" not in os.environ,
+    reason=f"{TOOL} does not exist: build the preset dev, or set RESHARD_BIN_DIR",
+)
 
 
 def run_tool(source: torch.Tensor, name: str, target: str, path: str) -> tuple[torch.Tensor, int]:

@@ -71,7 +71,7 @@ class Decoder {
 std::unexpected<Error> Decoder::Fail(std::string found, std::string expected) {
   return std::unexpected(Error{.kind = ErrorKind::kSource,
                                .file = file_.name(),
-                               .offset = offset_,
+                               .offset = file_.origin() + offset_,
                                .tensor = tensor_,
                                .found = std::move(found),
                                .expected = std::move(expected),
@@ -85,7 +85,7 @@ std::unexpected<Error> Decoder::NotJson(simdjson::error_code code) {
   const char* at = nullptr;
   if (document_.is_alive() && !document_.current_location().get(at))
     position = static_cast<uint64_t>(at - text_.data());
-  failure.error().offset = offset_ + kPrefixBytes + position;
+  *failure.error().offset += kPrefixBytes + position;
   return failure;
 }
 
@@ -257,8 +257,6 @@ Result<> Decoder::CheckExtents() {
 Result<std::string_view> Decoder::Text(simdjson::simdjson_result<std::string_view> text) {
   std::string_view out;
   if (auto code = std::move(text).get(out)) return NotJson(code);
-  // An escaped lone surrogate becomes ill-formed UTF-8; JSON text itself is checked by simdjson.
-  if (!simdjson::validate_utf8(out.data(), out.size())) return NotJson(simdjson::STRING_ERROR);
   return out;
 }
 

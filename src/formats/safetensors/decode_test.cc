@@ -304,6 +304,17 @@ TEST(SafetensorsDecodeTest, ErrorsNameTheTensorAndThePlace) {
                                                                           ::testing::Lt(8 + 34u))));
 }
 
+TEST(SafetensorsDecodeTest, ErrorsOfAPartHaveTheFilesOffset) {
+  const std::string file = "other entries" + Named("\\q");
+  const MemorySource whole(file);
+  const auto header = DecodeHeader(SubSource(whole, 13, file.size()));
+  ASSERT_FALSE(header);
+  EXPECT_THAT(header.error().offset, ::testing::Optional(::testing::Ge(13 + 8u)));
+  const auto truncated = DecodeHeader(SubSource(whole, 13, 7));
+  ASSERT_FALSE(truncated);
+  EXPECT_EQ(truncated.error().offset, 13u);
+}
+
 RC_GTEST_PROP(SafetensorsDecodeProp, ReadsBackEveryLayout, ()) {
   const auto names = *rc::gen::unique<std::vector<std::string>>(
       rc::gen::container<std::string>(rc::gen::inRange('\x01', '\x7f')));
