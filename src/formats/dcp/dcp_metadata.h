@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/byte_source.h"
+#include "formats/dcp/growing_array.h"
 #include "formats/pickle/pickle.h"
 #include "reshard/catalog.h"
 #include "reshard/dtype.h"
@@ -57,7 +58,7 @@ struct Metadata {
   std::vector<TensorRecord> tensors;
   std::vector<ObjectRecord> objects;
   std::vector<Chunk> chunks;
-  std::vector<int64_t> boxes;
+  GrowingArray<int64_t> boxes;
   std::vector<Transforms> transforms;                 ///< distinct ones
   std::vector<TransformedEntry> transformed_entries;  ///< sorted by (file, offset)
   std::vector<std::string> notes;  ///< what a person should know, one sentence each

@@ -112,30 +112,30 @@ Result<> MetadataBuilder::AddRecords(const Value& state) {
 }
 
 Result<> MetadataBuilder::AddTensor(std::string_view name, const Value& value) {
-  const Handle handle = value.is(Kind::kFolded) ? Handle::Unpack(value.handle()) : Handle{};
-  if (handle.type != Class::kTensor)
+  const Handle handle = value.is(Kind::kFolded) ? Handle(value.handle()) : Handle();
+  if (handle.type() != Class::kTensor)
     return std::unexpected(
         Bad(name, Describe(value), "TensorStorageMetadata or BytesStorageMetadata"));
-  if (used_[handle.index])
+  if (used_[handle.index()])
     return std::unexpected(Bad(name, "a record that another name has too", "one of its own"));
-  used_[handle.index] = true;
+  used_[handle.index()] = true;
 
-  const MetadataFolder::Tensor& tensor = folder_.tensors()[handle.index];
+  const MetadataFolder::Tensor& tensor = folder_.tensors()[handle.index()];
   if (tensor.problem != MetadataFolder::kNone)
     return std::unexpected(Bad(name, folder_.problems()[tensor.problem],
                                "a dense tensor of a type that torch.save writes, and chunks of its "
                                "rank with sizes that are no negative numbers"));
   const MetadataFolder::Properties& properties = folder_.properties()[tensor.properties];
-  const auto shape = folder_.ints().begin() + tensor.size.index;
+  const auto shape = folder_.ints().span(tensor.size.index(), tensor.size.rank());
   out_.tensors.push_back({.name = std::string(name),
                           .dtype = properties.dtype,
-                          .shape = Shape(shape, shape + tensor.size.rank),
+                          .shape = Shape(shape.begin(), shape.end()),
                           .requires_grad = properties.requires_grad,
                           .first_chunk = tensor.first_chunk,
                           .chunk_count = tensor.chunk_count,
                           .path = {}});
   ranges_.push_back(
-      {.first = tensor.first_chunk, .count = tensor.chunk_count, .rank = tensor.size.rank});
+      {.first = tensor.first_chunk, .count = tensor.chunk_count, .rank = tensor.size.rank()});
   return {};
 }
 
@@ -172,9 +172,9 @@ Result<> MetadataBuilder::Join() {
   std::vector<std::optional<uint32_t>> record_of;
   for (const std::string& name : folder_.names().texts()) record_of.push_back(names_.Find(name));
 
-  ChunkJoin join(folder_.ints(), folder_.chunk_boxes());
+  ChunkJoin join(folder_.ints().span(), folder_.chunk_boxes().span());
   uint64_t unknown = 0;
-  for (const MetadataFolder::Index& index : folder_.indices()) {
+  for (const MetadataFolder::Index& index : folder_.indices().span()) {
     if (index.storage == MetadataFolder::kNone) continue;
     const auto number = record_of[index.name];
     if (!number) {
@@ -206,13 +206,13 @@ Result<> MetadataBuilder::JoinChunk(const MetadataFolder::Index& index, uint32_t
 }
 
 Result<> MetadataBuilder::FillChunks() {
-  const std::vector<uint32_t>& boxes = folder_.chunk_boxes();
+  const GrowingArray<uint32_t>& boxes = folder_.chunk_boxes();
   out_.chunks.resize(boxes.size());
   for (const TensorRecord& tensor : out_.tensors) {
     const uint32_t rank = static_cast<uint32_t>(tensor.shape.size());
     for (uint32_t i = tensor.first_chunk; i < tensor.first_chunk + tensor.chunk_count; ++i) {
       if (storage_of_chunk_[i] == MetadataFolder::kNone) {
-        const std::span<const int64_t> start = std::span(folder_.ints()).subspan(boxes[i], rank);
+        const std::span<const int64_t> start = folder_.ints().span(boxes[i], rank);
         return std::unexpected(Bad(
             tensor.name,
             fmt::format("a chunk at ({}) without an entry in storage_data", fmt::join(start, ", ")),

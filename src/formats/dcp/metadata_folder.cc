@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <utility>
 
@@ -22,15 +23,24 @@ constexpr size_t kMaxRank = 64;
 constexpr size_t kMaxTransformLists = 4096;
 constexpr size_t kMaxRecords = std::numeric_limits<uint32_t>::max() - 1;
 
-const Value* Field(const ObjectParts& object, std::string_view name) {
-  return object.state.is(Kind::kDict) ? object.state.Find(name) : nullptr;
+// The field of that name in the object's state, or null. Picklers write the fields in the order of
+// the class, so `position` is tried first.
+template <size_t kSize>
+const Value* Field(const ObjectParts& object, const char (&name)[kSize], size_t position) {
+  if (!object.state.is(Kind::kDict)) return nullptr;
+  const std::span<const pickle::DictEntry> entries = object.state.entries();
+  if (position < entries.size() && entries[position].key.is(Kind::kString)) {
+    const std::string_view key = entries[position].key.text();
+    if (key.size() == kSize - 1 && std::memcmp(key.data(), name, kSize - 1) == 0)
+      return &entries[position].value;
+  }
+  return object.state.Find(name);
 }
 
-std::optional<Handle> Folded(const Value* value, Class type) {
-  if (value == nullptr || !value->is(Kind::kFolded)) return std::nullopt;
-  const Handle handle = Handle::Unpack(value->handle());
-  if (handle.type != type) return std::nullopt;
-  return handle;
+Handle Folded(const Value* value, Class type) {
+  if (value == nullptr || !value->is(Kind::kFolded)) return {};
+  const Handle handle(value->handle());
+  return handle.type() == type ? handle : Handle();
 }
 
 // `torch.serialization._get_layout('torch.strided')`.
@@ -61,79 +71,69 @@ FoldRule MetadataFolder::OnGlobal(std::string_view module, std::string_view name
   return {};
 }
 
-std::optional<uint64_t> MetadataFolder::Fold(uint32_t tag, const ObjectParts& object) {
-  std::optional<Handle> handle;
+uint64_t MetadataFolder::Fold(uint32_t tag, const ObjectParts& object) {
   switch (static_cast<Class>(tag)) {
     case Class::kNone:
       break;
     case Class::kSize:
-      handle = FoldSize(object);
-      break;
+      return FoldSize(object).bits();
     case Class::kProperties:
-      handle = FoldProperties(object);
-      break;
+      return FoldProperties(object).bits();
     case Class::kChunk:
-      handle = FoldChunk(object);
-      break;
+      return FoldChunk(object).bits();
     case Class::kTensor:
-      handle = FoldTensor(object);
-      break;
+      return FoldTensor(object).bits();
     case Class::kIndex:
-      handle = FoldIndex(object);
-      break;
+      return FoldIndex(object).bits();
     case Class::kStorage:
-      handle = FoldStorage(object);
-      break;
+      return FoldStorage(object).bits();
   }
-  if (!handle) return std::nullopt;
-  return handle->Pack();
+  return 0;
 }
 
 bool MetadataFolder::FoldEntry(uint64_t key, uint64_t value) {
-  const Handle index = Handle::Unpack(key);
-  const Handle storage = Handle::Unpack(value);
-  if (index.type != Class::kIndex || storage.type != Class::kStorage) return false;
-  indices_[index.index].storage = storage.index;
+  const Handle index(key);
+  const Handle storage(value);
+  if (index.type() != Class::kIndex || storage.type() != Class::kStorage) return false;
+  indices_[index.index()].storage = storage.index();
   return true;
 }
 
-std::optional<Handle> MetadataFolder::FoldSize(const ObjectParts& object) {
+Handle MetadataFolder::FoldSize(const ObjectParts& object) {
   const std::span<const Value> args = object.args.items();
-  if (args.size() != 1 || !args[0].is(Kind::kTuple)) return std::nullopt;
-  const auto ints = AppendInts(args[0].items());
-  if (!ints) return std::nullopt;
-  return Handle{Class::kSize, ints->rank, ints->index};
+  if (args.size() != 1 || !args[0].is(Kind::kTuple)) return {};
+  return AppendInts(args[0].items());
 }
 
-std::optional<IntSpan> MetadataFolder::AppendInts(std::span<const Value> items) {
-  if (items.size() > kMaxRank || ints_.size() + items.size() > std::min(max_ints_, kMaxRecords))
-    return std::nullopt;
-  const IntSpan out{static_cast<uint32_t>(ints_.size()), static_cast<uint32_t>(items.size())};
-  for (const Value& item : items) {
-    if (!item.is(Kind::kInt)) {
-      ints_.resize(out.index);
-      return std::nullopt;
-    }
-    ints_.push_back(item.as_int());
-  }
-  return out;
+Handle MetadataFolder::AppendInts(std::span<const Value> items) {
+  if (items.size() > kMaxRank || !HasRoom(items.size())) return {};
+  for (const Value& item : items)
+    if (!item.is(Kind::kInt)) return {};
+  const auto index = static_cast<uint32_t>(ints_.size());
+  int64_t* out = ints_.Append(items.size());
+  for (const Value& item : items) *out++ = item.as_int();
+  return Handle(Class::kSize, index, static_cast<uint32_t>(items.size()));
 }
 
-std::optional<IntSpan> MetadataFolder::Ints(const Value* value) {
-  if (const auto size = Folded(value, Class::kSize)) return IntSpan{size->index, size->rank};
-  if (value == nullptr || !value->is(Kind::kTuple)) return std::nullopt;
+Handle MetadataFolder::Size(const Value* value) {
+  if (const Handle size = Folded(value, Class::kSize)) return size;
+  if (value == nullptr || !value->is(Kind::kTuple)) return {};
   return AppendInts(value->items());
 }
 
-std::optional<Handle> MetadataFolder::FoldProperties(const ObjectParts& object) {
+bool MetadataFolder::HasRoom(size_t ints) const {
+  return ints_.size() + ints <= std::min<uint64_t>(max_ints_, kMaxRecords);
+}
+
+Handle MetadataFolder::FoldProperties(const ObjectParts& object) {
   // (dtype, layout, requires_grad, memory format, pin_memory[, strides from torch 2.15 on])
-  if (!object.state.is(Kind::kTuple) || properties_.size() > kMaxRecords) return std::nullopt;
+  if (!object.state.is(Kind::kTuple) || properties_.size() > kMaxRecords) return {};
   const std::span<const Value> state = object.state.items();
-  if (state.size() != 5 && state.size() != 6) return std::nullopt;
+  if (state.size() != 5 && state.size() != 6) return {};
   Properties out;
   const Value& dtype = state[0];
-  if (!dtype.is(Kind::kGlobal)) return std::nullopt;
-  const auto known = dtype.module() == "torch" ? ParseDType(dtype.name()) : std::nullopt;
+  if (!dtype.is(Kind::kGlobal)) return {};
+  const auto known = dtype.module() == "torch" ? ParseDType(dtype.name()) : std::optional<DType>();
   if (known)
     out.dtype = *known;
   else
@@ -143,54 +143,54 @@ std::optional<Handle> MetadataFolder::FoldProperties(const ObjectParts& object) 
     out.problem = AddProblem("a layout other than torch.strided");
   out.requires_grad = state[2].is(Kind::kBool) && state[2].as_bool();
   properties_.push_back(out);
-  return Handle{Class::kProperties, 0, static_cast<uint32_t>(properties_.size() - 1)};
+  return Handle(Class::kProperties, static_cast<uint32_t>(properties_.size() - 1));
 }
 
-std::optional<Handle> MetadataFolder::FoldChunk(const ObjectParts& object) {
-  const auto start = Ints(Field(object, "offsets"));
-  const auto extent = Ints(Field(object, "sizes"));
-  if (!start || !extent || start->rank != extent->rank) return std::nullopt;
+Handle MetadataFolder::FoldChunk(const ObjectParts& object) {
+  const Handle start = Size(Field(object, "offsets", 0));
+  const Handle extent = Size(Field(object, "sizes", 1));
+  if (!start || !extent || start.rank() != extent.rank()) return {};
   // A box is the start with the extent behind it, which is how they are written; where one of them
   // is shared with another object, both are copied.
-  const uint32_t rank = start->rank;
-  if (extent->index == start->index + rank) return Handle{Class::kChunk, rank, start->index};
-  if (ints_.size() + 2 * rank > std::min(max_ints_, kMaxRecords)) return std::nullopt;
+  const uint32_t rank = start.rank();
+  if (extent.index() == start.index() + rank) return Handle(Class::kChunk, start.index(), rank);
+  if (!HasRoom(2 * rank)) return {};
   const auto box = static_cast<uint32_t>(ints_.size());
-  ints_.resize(box + 2 * rank);
-  std::copy_n(ints_.begin() + start->index, rank, ints_.begin() + box);
-  std::copy_n(ints_.begin() + extent->index, rank, ints_.begin() + box + rank);
-  return Handle{Class::kChunk, rank, box};
+  int64_t* out = ints_.Append(2 * rank);
+  std::copy_n(ints_.data() + start.index(), rank, out);
+  std::copy_n(ints_.data() + extent.index(), rank, out + rank);
+  return Handle(Class::kChunk, box, rank);
 }
 
-std::optional<Handle> MetadataFolder::FoldTensor(const ObjectParts& object) {
-  const auto properties = Folded(Field(object, "properties"), Class::kProperties);
-  const auto size = Ints(Field(object, "size"));
-  if (!properties || !size || tensors_.size() > kMaxRecords) return std::nullopt;
-  Tensor out{.properties = properties->index, .size = *size};
+Handle MetadataFolder::FoldTensor(const ObjectParts& object) {
+  const Handle properties = Folded(Field(object, "properties", 0), Class::kProperties);
+  const Handle size = Size(Field(object, "size", 1));
+  if (!properties || !size || tensors_.size() > kMaxRecords) return {};
+  Tensor out{.properties = properties.index(), .size = size};
   out.problem = properties_[out.properties].problem;
-  const std::span<const int64_t> shape(ints_.data() + size->index, size->rank);
+  const std::span<const int64_t> shape = ints_.span(size.index(), size.rank());
   if (!CheckedNumel(shape) && out.problem == kNone)
     out.problem =
         AddProblem(fmt::format("the shape ({}), which no tensor can have", fmt::join(shape, ", ")));
-  if (!AddChunks(Field(object, "chunks"), &out)) return std::nullopt;
+  if (!AddChunks(Field(object, "chunks", 2), &out)) return {};
   tensors_.push_back(out);
-  return Handle{Class::kTensor, 0, static_cast<uint32_t>(tensors_.size() - 1)};
+  return Handle(Class::kTensor, static_cast<uint32_t>(tensors_.size() - 1));
 }
 
 bool MetadataFolder::AddChunks(const Value* chunks, Tensor* tensor) {
   if (chunks == nullptr || !(chunks->is(Kind::kList) || chunks->is(Kind::kTuple))) return false;
   if (chunk_boxes_.size() + chunks->items().size() > kMaxRecords) return false;
   tensor->first_chunk = static_cast<uint32_t>(chunk_boxes_.size());
-  const uint32_t rank = tensor->size.rank;
+  const uint32_t rank = tensor->size.rank();
   for (const Value& item : chunks->items()) {
-    const auto chunk = Folded(&item, Class::kChunk);
+    const Handle chunk = Folded(&item, Class::kChunk);
     if (!chunk) return false;
-    if (chunk->rank != rank) {
+    if (chunk.rank() != rank) {
       tensor->problem =
-          AddProblem(fmt::format("a chunk of {} dimensions in a tensor of {}", chunk->rank, rank));
+          AddProblem(fmt::format("a chunk of {} dimensions in a tensor of {}", chunk.rank(), rank));
       return true;
     }
-    const std::span<const int64_t> box(ints_.data() + chunk->index, 2 * rank);
+    const std::span<const int64_t> box = ints_.span(chunk.index(), 2 * rank);
     bool empty = false;
     for (uint32_t d = 0; d < rank; ++d) {
       if (box[d] < 0 || box[rank + d] < 0 || !CheckedAdd(box[d], box[rank + d])) {
@@ -202,39 +202,38 @@ bool MetadataFolder::AddChunks(const Value* chunks, Tensor* tensor) {
       empty |= box[rank + d] == 0;
     }
     // A rank that got no part of a tensor says so with an empty chunk.
-    if (!empty) chunk_boxes_.push_back(chunk->index);
+    if (!empty) chunk_boxes_.push_back(chunk.index());
   }
   tensor->chunk_count = static_cast<uint32_t>(chunk_boxes_.size()) - tensor->first_chunk;
   return true;
 }
 
-std::optional<Handle> MetadataFolder::FoldIndex(const ObjectParts& object) {
-  const Value* name = Field(object, "fqn");
-  if (name == nullptr || !name->is(Kind::kString) || indices_.size() > kMaxRecords)
-    return std::nullopt;
+Handle MetadataFolder::FoldIndex(const ObjectParts& object) {
+  const Value* name = Field(object, "fqn", 0);
+  if (name == nullptr || !name->is(Kind::kString) || indices_.size() > kMaxRecords) return {};
   Index out;
-  const Value* offset = Field(object, "offset");
+  const Value* offset = Field(object, "offset", 2);
   if (offset != nullptr && !offset->is(Kind::kNone)) {
-    const auto start = Ints(offset);
-    if (!start) return std::nullopt;
-    out.start = start->index;
-    out.rank = start->rank;
+    const Handle start = Size(offset);
+    if (!start) return {};
+    out.start = start.index();
+    out.rank = start.rank();
   }
   out.name = names_.Number(name->text());
   indices_.push_back(out);
-  return Handle{Class::kIndex, 0, static_cast<uint32_t>(indices_.size() - 1)};
+  return Handle(Class::kIndex, static_cast<uint32_t>(indices_.size() - 1));
 }
 
-std::optional<Handle> MetadataFolder::FoldStorage(const ObjectParts& object) {
-  const Value* path = Field(object, "relative_path");
-  const auto offset = Unsigned(Field(object, "offset"));
-  const auto length = Unsigned(Field(object, "length"));
-  const auto transforms = TransformList(Field(object, "transform_descriptors"));
+Handle MetadataFolder::FoldStorage(const ObjectParts& object) {
+  const Value* path = Field(object, "relative_path", 0);
+  const auto offset = Unsigned(Field(object, "offset", 1));
+  const auto length = Unsigned(Field(object, "length", 2));
+  const auto transforms = TransformList(Field(object, "transform_descriptors", 3));
   if (path == nullptr || !path->is(Kind::kString) || !offset || !length || !transforms ||
       storages_.size() > kMaxRecords)
-    return std::nullopt;
+    return {};
   storages_.push_back({*offset, *length, files_.Number(path->text()), *transforms});
-  return Handle{Class::kStorage, 0, static_cast<uint32_t>(storages_.size() - 1)};
+  return Handle(Class::kStorage, static_cast<uint32_t>(storages_.size() - 1));
 }
 
 std::optional<uint32_t> MetadataFolder::TransformList(const Value* value) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "formats/dcp/dcp_metadata.h"
+#include "formats/dcp/growing_array.h"
 #include "formats/dcp/name_table.h"
 #include "formats/pickle/pickle.h"
 
@@ -25,23 +26,24 @@ enum class Class : uint32_t {
   kStorage,     // _StorageInfo
 };
 
-/// The handle of a folded object: its class, and what that class needs.
-struct Handle {
-  Class type = Class::kNone;
-  uint32_t rank = 0;   // kSize, kChunk; < 2^16
-  uint32_t index = 0;  // into what the folder holds for the class
+/// The handle of a folded object, in one word: its class, and what that class needs.
+class Handle {
+ public:
+  Handle() = default;
+  explicit Handle(uint64_t bits) : bits_(bits) {}
+  Handle(Class type, uint32_t index, uint32_t rank = 0)
+      : bits_(uint64_t(type) << 48 | uint64_t{rank} << 32 | index) {}
 
-  uint64_t Pack() const { return uint64_t(type) << 48 | uint64_t{rank} << 32 | index; }
-  static Handle Unpack(uint64_t bits) {
-    return {static_cast<Class>(bits >> 48), static_cast<uint32_t>(bits >> 32 & 0xffff),
-            static_cast<uint32_t>(bits)};
-  }
-};
+  explicit operator bool() const { return bits_ != 0; }
+  uint64_t bits() const { return bits_; }
+  Class type() const { return static_cast<Class>(bits_ >> 48); }
+  /// Into what the folder holds for the class.
+  uint32_t index() const { return static_cast<uint32_t>(bits_); }
+  /// kSize, kChunk: number of dimensions.
+  uint32_t rank() const { return static_cast<uint32_t>(bits_ >> 32 & 0xffff); }
 
-/// Integers of the folder: coordinates or extents.
-struct IntSpan {
-  uint32_t index = 0;
-  uint32_t rank = 0;
+ private:
+  uint64_t bits_ = 0;
 };
 
 /// Turns the objects of a `.metadata` into packed records while the pickle is decoded. What is
@@ -50,8 +52,8 @@ struct IntSpan {
 class MetadataFolder final : public pickle::Folder {
  public:
   struct Tensor {
-    uint32_t properties = 0;  // index into properties()
-    IntSpan size;
+    uint32_t properties = 0;   // index into properties()
+    Handle size;               // kSize
     uint32_t first_chunk = 0;  // into chunk_boxes()
     uint32_t chunk_count = 0;
     uint32_t problem = kNone;  // index into problems()
@@ -78,43 +80,45 @@ class MetadataFolder final : public pickle::Folder {
   explicit MetadataFolder(uint64_t max_memory) : max_ints_(max_memory / sizeof(int64_t)) {}
 
   pickle::FoldRule OnGlobal(std::string_view module, std::string_view name) override;
-  std::optional<uint64_t> Fold(uint32_t tag, const pickle::ObjectParts& object) override;
+  uint64_t Fold(uint32_t tag, const pickle::ObjectParts& object) override;
   bool FoldEntry(uint64_t key, uint64_t value) override;
 
-  const std::vector<Tensor>& tensors() const { return tensors_; }
-  const std::vector<Properties>& properties() const { return properties_; }
-  std::vector<Index>& indices() { return indices_; }
-  const std::vector<Storage>& storages() const { return storages_; }
-  const std::vector<uint32_t>& chunk_boxes() const { return chunk_boxes_; }
-  std::vector<int64_t>& ints() { return ints_; }
+  std::span<const Tensor> tensors() const { return tensors_; }
+  std::span<const Properties> properties() const { return properties_; }
+  GrowingArray<Index>& indices() { return indices_; }
+  const GrowingArray<Storage>& storages() const { return storages_; }
+  const GrowingArray<uint32_t>& chunk_boxes() const { return chunk_boxes_; }
+  GrowingArray<int64_t>& ints() { return ints_; }
   const NameTable& names() const { return names_; }
   NameTable& files() { return files_; }
   std::vector<Transforms>& transforms() { return transforms_; }
   const std::vector<std::string>& problems() const { return problems_; }
 
  private:
-  std::optional<Handle> FoldSize(const pickle::ObjectParts& object);
-  std::optional<Handle> FoldProperties(const pickle::ObjectParts& object);
-  std::optional<Handle> FoldChunk(const pickle::ObjectParts& object);
-  std::optional<Handle> FoldTensor(const pickle::ObjectParts& object);
-  std::optional<Handle> FoldIndex(const pickle::ObjectParts& object);
-  std::optional<Handle> FoldStorage(const pickle::ObjectParts& object);
+  // These return nothing (a false handle) for an object of an unexpected shape.
+  Handle FoldSize(const pickle::ObjectParts& object);
+  Handle FoldProperties(const pickle::ObjectParts& object);
+  Handle FoldChunk(const pickle::ObjectParts& object);
+  Handle FoldTensor(const pickle::ObjectParts& object);
+  Handle FoldIndex(const pickle::ObjectParts& object);
+  Handle FoldStorage(const pickle::ObjectParts& object);
 
-  // A torch.Size, or a bare tuple of integers.
-  std::optional<IntSpan> Ints(const pickle::Value* value);
-  std::optional<IntSpan> AppendInts(std::span<const pickle::Value> items);
+  // A torch.Size, or a bare tuple of integers, as a kSize.
+  Handle Size(const pickle::Value* value);
+  Handle AppendInts(std::span<const pickle::Value> items);
+  bool HasRoom(size_t ints) const;
   std::optional<uint32_t> TransformList(const pickle::Value* value);
   // Adds the tensor's chunks that are not empty; false where one of them is not right.
   bool AddChunks(const pickle::Value* chunks, Tensor* tensor);
   uint32_t AddProblem(std::string text);
 
   uint64_t max_ints_;
-  std::vector<int64_t> ints_;
-  std::vector<uint32_t> chunk_boxes_;
+  GrowingArray<int64_t> ints_;
+  GrowingArray<uint32_t> chunk_boxes_;
   std::vector<Properties> properties_;
   std::vector<Tensor> tensors_;
-  std::vector<Index> indices_;
-  std::vector<Storage> storages_;
+  GrowingArray<Index> indices_;
+  GrowingArray<Storage> storages_;
   std::vector<Transforms> transforms_{1};
   std::vector<std::string> problems_;
   NameTable names_;

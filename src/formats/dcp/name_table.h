@@ -16,9 +16,11 @@ class NameTable {
   uint32_t Number(std::string_view text) {
     // Ranks list the same tensors in the same order, and stay in one file for long: most texts are
     // the one that was seen last, or the one that followed it before.
-    if (last_ < texts_.size() && texts_[last_] == text) return last_;
-    const uint32_t next = last_ + 1 < texts_.size() ? last_ + 1 : 0;
-    if (next < texts_.size() && texts_[next] == text) return last_ = next;
+    for (int guess = 0; guess < 2 && !texts_.empty(); ++guess, advancing_ = !advancing_) {
+      const uint32_t next = last_ + 1 < texts_.size() ? last_ + 1 : 0;
+      const uint32_t number = advancing_ ? next : last_;
+      if (texts_[number] == text) return last_ = number;
+    }
     const auto found = numbers_.find(text);
     return last_ = found != numbers_.end() ? found->second : Add(text);
   }
@@ -41,6 +43,7 @@ class NameTable {
   std::deque<std::string> texts_;
   std::unordered_map<std::string_view, uint32_t> numbers_;
   uint32_t last_ = 0;
+  bool advancing_ = false;  // which guess was right the last time
 };
 
 }  // namespace reshard::dcp

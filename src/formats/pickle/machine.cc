@@ -75,13 +75,13 @@ Machine::Cursor Machine::Loop(Cursor c) {
         c = Push(c, MakeScalar(Kind::kBool, 0));
         break;
       case Op::kBinInt1:
-        c = Push({c.p + 1, c.top}, MakeScalar(Kind::kInt, *c.p));
+        c = Push({c.p + 1, c.top}, MakeInt(*c.p));
         break;
       case Op::kBinInt2:
-        c = Push({c.p + 2, c.top}, MakeScalar(Kind::kInt, LoadLittle<uint16_t>(c.p)));
+        c = Push({c.p + 2, c.top}, MakeInt(LoadLittle<uint16_t>(c.p)));
         break;
       case Op::kBinInt:
-        c = Push({c.p + 4, c.top}, MakeScalar(Kind::kInt, LoadLittle<int32_t>(c.p)));
+        c = Push({c.p + 4, c.top}, MakeInt(LoadLittle<int32_t>(c.p)));
         break;
       case Op::kLong1:
         c = Long({c.p + 1, c.top}, *c.p);

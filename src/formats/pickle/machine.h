@@ -92,8 +92,9 @@ class Machine {
   bool Reserve(Item** items, uint32_t size, uint32_t* capacity, size_t more);
   // Makes `outer` at least one deeper than `inner`; false where that is too deep.
   bool Nest(Value* outer, const Value& inner) const {
-    if (inner.depth_ >= outer->depth_) outer->depth_ = static_cast<uint16_t>(inner.depth_ + 1);
-    return outer->depth_ <= limits_.max_depth;
+    if (inner.depth() < outer->depth()) return true;
+    outer->set_depth(inner.depth() + 1);
+    return inner.depth() < limits_.max_depth;
   }
   // From now on the value can be reached by the memo, or from a second place on the stack.
   // `slot`: kNoSlot unless it is the memo.
@@ -112,11 +113,15 @@ class Machine {
 
   template <typename Node>
   static Node* MutableNode(const Value& value) {
-    return static_cast<Node*>(const_cast<void*>(value.node_));
+    return static_cast<Node*>(const_cast<void*>(value.node()));
   }
-  static Value MakeScalar(Kind kind, int64_t value);
-  static Value MakeFloat(double value);
-  static Value MakeNode(Kind kind, const void* node, uint32_t size = 0);
+  static Value MakeScalar(Kind kind, uint64_t bits) { return Value(kind, 0, bits); }
+  static Value MakeInt(int64_t value) {
+    return MakeScalar(Kind::kInt, static_cast<uint64_t>(value));
+  }
+  static Value MakeNode(Kind kind, const void* node, uint32_t size = 0) {
+    return Value(kind, size, reinterpret_cast<uint64_t>(node));
+  }
 
   Window& window_;
   const uint64_t start_;
@@ -134,28 +139,6 @@ class Machine {
   Arena arena_;
   std::optional<Error> error_;
 };
-
-inline Value Machine::MakeScalar(Kind kind, int64_t value) {
-  Value out;
-  out.kind_ = kind;
-  out.integer_ = value;
-  return out;
-}
-
-inline Value Machine::MakeFloat(double value) {
-  Value out;
-  out.kind_ = Kind::kFloat;
-  out.float_ = value;
-  return out;
-}
-
-inline Value Machine::MakeNode(Kind kind, const void* node, uint32_t size) {
-  Value out;
-  out.kind_ = kind;
-  out.size_ = size;
-  out.node_ = node;
-  return out;
-}
 
 template <Machine::Cursor (Machine::*kOperation)(Machine::Cursor, size_t)>
 Machine::Cursor Machine::ToMark(Cursor c) {

@@ -68,8 +68,8 @@ Machine::Cursor Machine::Reduce(Cursor c) {
   c.top -= 2;
   const FoldRule rule = RuleOf(parts.callable);
   if (rule.when == FoldAt::kCall) {
-    if (const auto handle = folder_->Fold(rule.tag, parts))
-      return Push(c, MakeScalar(Kind::kFolded, static_cast<int64_t>(*handle)));
+    if (const uint64_t handle = folder_->Fold(rule.tag, parts))
+      return Push(c, MakeScalar(Kind::kFolded, handle));
   }
   return PushObject(c, parts);
 }
@@ -111,8 +111,8 @@ Machine::Cursor Machine::Build(Cursor c) {
 
   const FoldRule rule = RuleOf(object->parts.callable);
   if (rule.when == FoldAt::kState) {
-    if (const auto handle = folder_->Fold(rule.tag, object->parts)) {
-      target = MakeScalar(Kind::kFolded, static_cast<int64_t>(*handle));
+    if (const uint64_t handle = folder_->Fold(rule.tag, object->parts)) {
+      target = MakeScalar(Kind::kFolded, handle);
       if (object->slot != kNoSlot) memo_.Set(object->slot, target);
       // The object has been on the stack since it was made, and whatever is reachable in another
       // way is below the arena's mark: so what lies above its start belongs to it alone.

@@ -98,12 +98,12 @@ Machine::Cursor Machine::Long(Cursor c, size_t length) {
   for (size_t i = 0; i < length; ++i) bits |= uint64_t{c.p[i]} << (8 * i);
   const int unused = static_cast<int>(64 - 8 * length);
   const int64_t value = length == 0 ? 0 : static_cast<int64_t>(bits << unused) >> unused;
-  return Push({c.p + length, c.top}, MakeScalar(Kind::kInt, value));
+  return Push({c.p + length, c.top}, MakeInt(value));
 }
 
 Machine::Cursor Machine::Float(Cursor c) const {
   const uint64_t bits = __builtin_bswap64(LoadLittle<uint64_t>(c.p));
-  return Push({c.p + 8, c.top}, MakeFloat(std::bit_cast<double>(bits)));
+  return Push({c.p + 8, c.top}, MakeScalar(Kind::kFloat, bits));
 }
 
 template <typename Node>

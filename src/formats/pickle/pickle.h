@@ -1,9 +1,9 @@
 #ifndef RESHARD_FORMATS_PICKLE_PICKLE_H_
 #define RESHARD_FORMATS_PICKLE_PICKLE_H_
 
+#include <bit>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string_view>
 
@@ -42,39 +42,54 @@ struct ObjectParts;
 class Value {
  public:
   Value() = default;
+  // Word by word: a copy that follows closely on the two stores that made a value must not read
+  // them as one, for which the processor would wait until both have left its store buffer.
+  Value(const Value& other) : head_(other.head_), data_(other.data_) {}
+  Value& operator=(const Value& other) {
+    head_ = other.head_;
+    data_ = other.data_;
+    return *this;
+  }
 
-  Kind kind() const { return kind_; }
-  bool is(Kind kind) const { return kind_ == kind; }
+  Kind kind() const { return static_cast<Kind>(head_ & 0xff); }
+  bool is(Kind kind) const { return this->kind() == kind; }
   /// True for the global `module`.`name`.
   bool IsGlobal(std::string_view module, std::string_view name) const;
   /// True for an object whose callable is the global `module`.`name`.
   bool IsObject(std::string_view module, std::string_view name) const;
 
-  bool as_bool() const { return integer_ != 0; }
-  int64_t as_int() const { return integer_; }  ///< integers beyond 64 bits decode as kBytes
-  double as_float() const;
-  std::string_view text() const;               ///< kString, kBytes
+  bool as_bool() const { return data_ != 0; }
+  int64_t as_int() const {
+    return static_cast<int64_t>(data_);
+  }  ///< integers beyond 64 bits decode as kBytes
+  double as_float() const { return std::bit_cast<double>(data_); }
+  std::string_view text() const {
+    return {static_cast<const char*>(node()), size()};
+  }                                            ///< kString, kBytes
   std::span<const Value> items() const;        ///< kTuple, kList, kSet
   std::span<const DictEntry> entries() const;  ///< kDict; in file order, duplicates kept
   std::string_view module() const;             ///< kGlobal
   std::string_view name() const;               ///< kGlobal
   const ObjectParts& object() const;           ///< kObject
   const Value& persistent_id() const;          ///< kPersistentId
-  uint64_t handle() const { return static_cast<uint64_t>(integer_); }  ///< kFolded
+  uint64_t handle() const { return data_; }    ///< kFolded
 
   /// kDict: the value under a string key, or null. The last one where the key stands twice.
   const Value* Find(std::string_view key) const;
 
  private:
   friend class Machine;
-  Kind kind_ = Kind::kNone;
-  uint16_t depth_ = 0;  // nesting below this value, as it was when the value was made
-  uint32_t size_ = 0;
-  union {
-    int64_t integer_ = 0;
-    double float_;
-    const void* node_;
-  };
+  Value(Kind kind, uint32_t size, uint64_t data)
+      : head_(static_cast<uint64_t>(kind) | uint64_t{size} << 32), data_(data) {}
+
+  const void* node() const { return reinterpret_cast<const void*>(data_); }
+  uint32_t size() const { return static_cast<uint32_t>(head_ >> 32); }
+  // Nesting below this value, as it was when the value was made.
+  uint32_t depth() const { return static_cast<uint32_t>(head_ >> 16 & 0xffff); }
+  void set_depth(uint32_t depth) { head_ = (head_ & ~uint64_t{0xffff0000}) | depth << 16; }
+
+  uint64_t head_ = 0;  // kind, depth and size
+  uint64_t data_ = 0;  // a number, or the address of a node
 };
 static_assert(sizeof(Value) == 16);
 
@@ -122,11 +137,11 @@ class Folder {
   /// Called each time that the pickle names a global: what to do with the objects it makes.
   virtual FoldRule OnGlobal(std::string_view module, std::string_view name) = 0;
 
-  /// Called for each object that its global's rule selects. Returning a handle replaces the object
-  /// by a kFolded value with it; returning nothing keeps the object as it is. `object` and all it
-  /// refers to are gone after the call, and so is every address in it: copy what is needed, and do
-  /// not compare addresses with those of another call.
-  virtual std::optional<uint64_t> Fold(uint32_t tag, const ObjectParts& object) = 0;
+  /// Called for each object that its global's rule selects. Returning a handle, which is not 0,
+  /// replaces the object by a kFolded value with it; returning 0 keeps the object as it is.
+  /// `object` and all it refers to are gone after the call, and so is every address in it: copy
+  /// what is needed, and do not compare addresses with those of another call.
+  virtual uint64_t Fold(uint32_t tag, const ObjectParts& object) = 0;
 
   /// Called for each entry that a dict gets whose key and value are both folded. Returning true
   /// leaves the entry out of the dict.
