@@ -2,12 +2,11 @@
 #define RESHARD_CATALOG_H_
 
 #include <cstdint>
-#include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "reshard/dtype.h"
@@ -74,7 +73,7 @@ class Catalog {
   }
   BoxView Box(const Tensor& tensor, const Chunk& chunk) const {
     const size_t rank = tensor.shape.size();
-    const std::span<const int64_t> both = std::span(boxes_).subspan(chunk.box, 2 * rank);
+    const std::span<const int64_t> both = boxes_.subspan(chunk.box, 2 * rank);
     return {both.first(rank), both.last(rank)};
   }
 
@@ -87,7 +86,8 @@ class Catalog {
   std::vector<Tensor> tensors_;
   std::vector<Object> objects_;
   std::vector<Chunk> chunks_;
-  std::vector<int64_t> boxes_;
+  std::span<const int64_t> boxes_;             // start and extent of each chunk
+  std::shared_ptr<const void> boxes_owner_;    // keeps them; copies of a catalog share them
 };
 
 }  // namespace reshard

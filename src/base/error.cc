@@ -2,12 +2,14 @@
 
 #include <fmt/format.h>
 
+#include "reshard/text.h"
+
 namespace reshard {
 
 std::string Error::ToString() const {
-  std::string text = found;
+  std::string text = Printable(found);
   auto line = [&](std::string_view label, std::string_view value) {
-    if (!value.empty()) text += fmt::format("\n  {:<9} {}", label, value);
+    if (!value.empty()) text += fmt::format("\n  {:<9} {}", label, Printable(value));
   };
   line("file", offset && !file.empty() ? fmt::format("{} (byte {})", file, *offset) : file);
   line("tensor", tensor);

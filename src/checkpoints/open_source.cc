@@ -1,4 +1,4 @@
-#include "checkpoints/open_source.h"
+#include "reshard/convert.h"
 
 #include <algorithm>
 #include <array>

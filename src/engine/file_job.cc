@@ -11,10 +11,16 @@
 namespace reshard {
 
 FileJob::FileJob(const FilePlan& plan, const std::filesystem::path& directory)
-    : plan_(plan), path_(directory / plan.path), missing_(BlockCount(plan.size)) {
+    : plan_(plan), path_(StagedName(directory / plan.path)), missing_(BlockCount(plan.size)) {
   sum_.size = plan.size;
   sum_.blocks.resize(BlockCount(plan.size));
   if (!plan.late_crcs.empty()) crc_parts_.resize(sum_.blocks.size());
+}
+
+std::filesystem::path FileJob::StagedName(const std::filesystem::path& path) {
+  std::filesystem::path staged = path;
+  staged += ".partial";
+  return staged;
 }
 
 Result<> FileJob::Open() {
@@ -23,6 +29,8 @@ Result<> FileJob::Open() {
       if (!plan_.copy_of.empty()) {
         RESHARD_ASSIGN(original_, InputFile::Open(plan_.copy_of));
       }
+      std::error_code ignored;  // Creating the file tells.
+      std::filesystem::create_directories(path_.parent_path(), ignored);
       RESHARD_ASSIGN(file_, OutputFile::Create(path_));
       return {};
     }();

@@ -32,6 +32,9 @@ class FileJob {
   /// Writes block number `block`. True where it was the last one missing.
   Result<bool> WriteBlock(uint64_t block, const Tools& tools);
 
+  /// The name that a file has until the whole output is complete: nothing takes it for weights.
+  static std::filesystem::path StagedName(const std::filesystem::path& path);
+
   /// After the last block: writes the late bytes and waits until all is on the disk.
   Result<FileChecksum> Finish();
 

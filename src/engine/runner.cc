@@ -45,8 +45,7 @@ class Run {
       if (journal.empty()) output_.Abandon();
       return std::unexpected(std::move(done).error());
     }
-    std::error_code code;
-    std::filesystem::remove(output_.path() / kJournalName, code);
+    RESHARD_TRY(GiveFinalNames());
     for (const auto& [tensor, count] : overflows_) report_.overflows.push_back({tensor, count});
     return std::move(report_);
   }
@@ -94,7 +93,10 @@ class Run {
       const FilePlan& file = plan_.files[i];
       const std::string* root = journal_->Find(file.path);
       if (!root || Cancelled()) continue;
-      auto written = InputFile::Open(output_.path() / file.path);
+      const std::filesystem::path path = output_.path() / file.path;
+      std::error_code ignored;  // A run that was stopped while it renamed left the final name.
+      std::filesystem::rename(path, FileJob::StagedName(path), ignored);
+      auto written = InputFile::Open(FileJob::StagedName(path));
       if (!written || (*written)->size() != file.size) continue;
       auto sum = SumFile(**written);
       if (!sum || sum->Root() != *root) continue;
@@ -117,6 +119,20 @@ class Run {
         .found = fmt::format("{} bytes are free on this file system", available),
         .expected = fmt::format("{} bytes for the output", needed),
         .help = "free some space, or choose a destination on another file system"});
+  }
+
+  Result<> GiveFinalNames() const {
+    std::error_code code;
+    for (const FilePlan& file : plan_.files) {
+      const std::filesystem::path path = output_.path() / file.path;
+      std::filesystem::rename(FileJob::StagedName(path), path, code);
+      if (code)
+        return std::unexpected(
+            SystemError(ErrorKind::kDestination, path.string(), "rename", code.value()));
+      if (path.parent_path() != output_.path()) RESHARD_TRY(SyncDirectory(path.parent_path()));
+    }
+    std::filesystem::remove(output_.path() / kJournalName, code);
+    return {};
   }
 
   void Fail(Error error) {

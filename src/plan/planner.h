@@ -10,14 +10,9 @@
 #include "recipe/recipe.h"
 #include "reshard/catalog.h"
 #include "reshard/error.h"
+#include "reshard/request.h"
 
 namespace reshard {
-
-/// In which order tensors are put into files.
-enum class Packing {
-  kNatural,        ///< numbers in names count as numbers: layer 2 before layer 10
-  kLexicographic,  ///< bytes of names: layer 10 before layer 2
-};
 
 /// Changes of element type: the first override whose expression is found in the target's name wins,
 /// else `all`. Types that a cast does not apply to are kept.

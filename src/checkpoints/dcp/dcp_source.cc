@@ -50,7 +50,8 @@ class DcpSource final : public FileSource {
     RESHARD_ASSIGN(dcp::Metadata metadata, ReadMetadata(metadata_files));
     CatalogBuilder builder;
     for (const std::string& file : metadata.files) RESHARD_TRY(AddFile(file, &builder));
-    builder.TakeChunks(std::move(metadata.chunks), std::move(metadata.boxes));
+    auto boxes = std::make_shared<const decltype(metadata.boxes)>(std::move(metadata.boxes));
+    builder.TakeChunks(std::move(metadata.chunks), boxes->span(), boxes);
     for (dcp::TensorRecord& tensor : metadata.tensors)
       builder.AddTensorOfChunks(std::move(tensor.name), tensor.dtype, std::move(tensor.shape),
                                 tensor.first_chunk, tensor.chunk_count);

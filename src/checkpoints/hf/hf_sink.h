@@ -6,11 +6,9 @@
 
 #include "base/file_layout.h"
 #include "reshard/error.h"
+#include "reshard/request.h"
 
 namespace reshard {
-
-/// The file format of the weights in a Hugging Face directory.
-enum class Weights { kSafetensors, kBin };
 
 /// The name of weight file number `index` of `count`, as transformers names them.
 std::string WeightFileName(Weights weights, size_t index, size_t count);

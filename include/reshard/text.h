@@ -1,0 +1,26 @@
+#ifndef RESHARD_TEXT_H_
+#define RESHARD_TEXT_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "reshard/error.h"
+
+namespace reshard {
+
+/// `text` with control characters and bytes that are not UTF-8 as \xNN: names come from files, and
+/// a terminal must not obey them.
+std::string Printable(std::string_view text);
+
+/// Bytes from "5GB", "5GiB", "500 kB" or plain digits. Units: B, kB/KB, MB, GB, TB (powers of 1000)
+/// and KiB, MiB, GiB, TiB (powers of 1024); a fraction such as 1.5GB is taken. At least 1. Errors
+/// are of kind kUsage.
+Result<uint64_t> ParseByteSize(std::string_view text);
+
+/// Three digits and a decimal unit: "1.20 GB", "512 B".
+std::string FormatByteSize(uint64_t bytes);
+
+}  // namespace reshard
+
+#endif  // RESHARD_TEXT_H_

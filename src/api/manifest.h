@@ -1,0 +1,35 @@
+#ifndef RESHARD_API_MANIFEST_H_
+#define RESHARD_API_MANIFEST_H_
+
+#include <string>
+#include <vector>
+
+#include "engine/checksum.h"
+#include "plan/plan_data.h"
+#include "reshard/error.h"
+#include "reshard/request.h"
+
+namespace reshard {
+
+inline constexpr std::string_view kManifestName = "reshard-manifest.json";
+
+/// The parts of a request that decide the output's bytes, without any path, as canonical JSON.
+std::string RequestJson(const ConvertRequest& request);
+
+/// The text of the manifest: what was asked, by what, and the size and checksums of each file. No
+/// paths, no times: the same input gives the same bytes.
+std::string WriteManifest(const ConvertRequest& request, const Plan& plan,
+                          const std::string& recipe_text, const std::vector<FileChecksum>& sums);
+
+/// A file as the manifest lists it.
+struct ManifestFile {
+  std::string path;
+  FileChecksum sum;
+};
+
+/// Reads a manifest. Errors are of kind kSource and name `file`.
+Result<std::vector<ManifestFile>> ReadManifest(const std::string& json, const std::string& file);
+
+}  // namespace reshard
+
+#endif  // RESHARD_API_MANIFEST_H_

@@ -1,0 +1,197 @@
+#include <fmt/format.h>
+#include <simdjson.h>
+
+#include "base/json_writer.h"
+#include "base/try.h"
+#include "reshard/convert.h"
+
+namespace reshard {
+namespace {
+
+constexpr uint64_t kPlanVersion = 1;
+
+void WriteSummary(const PlanSummary& summary, JsonWriter* json) {
+  json->BeginObject();
+  json->Member("source_kind", summary.source_kind);
+  json->Member("recipe", summary.recipe);
+  json->Member("recipe_why", summary.recipe_why);
+  json->Member("tensors", summary.tensors);
+  json->Member("casts", summary.casts);
+  json->Member("assembled", summary.assembled);
+  json->Member("bytes_read", summary.bytes_read);
+  json->Member("bytes_written", summary.bytes_written);
+  json->Member("dropped_tensors", summary.dropped_tensors);
+  json->Member("dropped_objects", summary.dropped_objects);
+  json->EndObject();
+}
+
+void WriteStrings(std::string_view key, const std::vector<std::string>& values, JsonWriter* json) {
+  json->Key(key);
+  json->BeginArray();
+  for (const std::string& value : values) json->Value(value);
+  json->EndArray();
+}
+
+void WriteRequest(const ConvertRequest& request, JsonWriter* json) {
+  json->BeginObject();
+  json->Member("source", request.source);
+  json->Member("destination", request.destination);
+  json->Member("to", "hf");
+  json->Member("from", request.from);
+  json->Member("recipe", request.recipe);
+  json->Member("packing", request.packing == Packing::kNatural ? "natural" : "lexicographic");
+  json->Member("dtype", request.dtype ? DTypeName(*request.dtype) : "keep");
+  json->Key("dtype_for");
+  json->BeginArray();
+  for (const auto& [expression, dtype] : request.dtype_for) {
+    json->BeginArray();
+    json->Value(expression);
+    json->Value(DTypeName(dtype));
+    json->EndArray();
+  }
+  json->EndArray();
+  json->Member("shard_size", request.shard_size);
+  json->Member("weights", request.weights == Weights::kSafetensors ? "safetensors" : "bin");
+  json->Member("assets_from", request.assets_from);
+  WriteStrings("ignore", request.ignore, json);
+  json->EndObject();
+}
+
+// Members of the stored request, read by name; the first that is missing or of another type shows
+// in `fault`.
+class RequestReader {
+ public:
+  explicit RequestReader(simdjson::dom::element element) : element_(element) {}
+
+  std::string Text(const char* key) {
+    std::string_view value;
+    if (element_[key].get(value)) Fault(key);
+    return std::string(value);
+  }
+  uint64_t Number(const char* key) {
+    uint64_t value = 0;
+    if (element_[key].get(value) || value == 0) Fault(key);
+    return value;
+  }
+  simdjson::dom::array List(const char* key) {
+    simdjson::dom::array value;
+    if (element_[key].get(value)) Fault(key);
+    return value;
+  }
+  std::optional<DType> Type(std::string_view name, const char* key) {
+    const auto dtype = ParseDType(name);
+    if (!dtype || !IsCastable(*dtype)) Fault(key);
+    return dtype;
+  }
+  void Fault(const char* key) {
+    if (fault_.empty()) fault_ = key;
+  }
+  const std::string& fault() const { return fault_; }
+
+ private:
+  simdjson::dom::element element_;
+  std::string fault_;
+};
+
+}  // namespace
+
+std::string PlanJson(const ConvertRequest& request, const PlanDescription& plan) {
+  JsonWriter json({.indent = 1});
+  json.BeginObject();
+  json.Member("reshard_plan", kPlanVersion);
+  json.Member("plan_id", plan.summary.plan_id);
+  json.Key("request");
+  WriteRequest(request, &json);
+  json.Key("summary");
+  WriteSummary(plan.summary, &json);
+  json.Key("files");
+  json.BeginArray();
+  for (const PlannedFile& file : plan.files) {
+    json.BeginObject();
+    json.Member("path", file.path);
+    json.Member("size", file.byte_size);
+    json.Key("tensors");
+    json.BeginArray();
+    for (const PlannedTensor& tensor : file.tensors) {
+      json.BeginObject();
+      json.Member("name", tensor.name);
+      json.Member("dtype", tensor.dtype);
+      json.Key("shape");
+      json.BeginArray();
+      for (int64_t extent : tensor.shape) json.Value(extent);
+      json.EndArray();
+      json.Member("offset", tensor.offset);
+      json.Member("size", tensor.byte_size);
+      json.Member("view", tensor.view);
+      json.EndObject();
+    }
+    json.EndArray();
+    json.EndObject();
+  }
+  json.EndArray();
+  json.Key("dropped");
+  json.BeginArray();
+  for (const Dropped& drop : plan.dropped) {
+    json.BeginObject();
+    json.Member("name", drop.name);
+    json.Member("size", drop.byte_size);
+    json.Member("why", drop.why);
+    json.EndObject();
+  }
+  json.EndArray();
+  WriteStrings("warnings", plan.warnings, &json);
+  WriteStrings("missing_assets", plan.missing_assets, &json);
+  json.EndObject();
+  return json.Take() + "\n";
+}
+
+Result<StoredPlan> ParsePlanJson(const std::string& text, const std::string& file) {
+  const auto fault = [&](std::string found) {
+    return std::unexpected(Error{.kind = ErrorKind::kUsage,
+                                 .file = file,
+                                 .found = std::move(found),
+                                 .expected = "a plan that reshard plan -o wrote",
+                                 .help = "make the plan again"});
+  };
+  simdjson::dom::parser parser;
+  simdjson::dom::element document;
+  uint64_t version = 0;
+  std::string_view plan_id;
+  simdjson::dom::element stored;
+  if (parser.parse(text).get(document)) return fault("the plan is no JSON");
+  if (document["reshard_plan"].get(version) || version != kPlanVersion ||
+      document["plan_id"].get(plan_id) || document["request"].get(stored))
+    return fault("the plan is of another version, or damaged");
+
+  RequestReader reader(stored);
+  ConvertRequest request{.source = reader.Text("source"),
+                         .destination = reader.Text("destination"),
+                         .from = reader.Text("from"),
+                         .recipe = reader.Text("recipe")};
+  request.packing =
+      reader.Text("packing") == "lexicographic" ? Packing::kLexicographic : Packing::kNatural;
+  if (const std::string dtype = reader.Text("dtype"); dtype != "keep")
+    request.dtype = reader.Type(dtype, "dtype");
+  for (const simdjson::dom::element pair : reader.List("dtype_for")) {
+    std::string_view expression, name;
+    if (pair.at(0).get(expression) || pair.at(1).get(name)) {
+      reader.Fault("dtype_for");
+      continue;
+    }
+    if (const auto dtype = reader.Type(name, "dtype_for"))
+      request.dtype_for.emplace_back(expression, *dtype);
+  }
+  request.shard_size = reader.Number("shard_size");
+  request.weights = reader.Text("weights") == "bin" ? Weights::kBin : Weights::kSafetensors;
+  request.assets_from = reader.Text("assets_from");
+  for (const simdjson::dom::element expression : reader.List("ignore")) {
+    std::string_view value;
+    if (expression.get(value)) reader.Fault("ignore");
+    request.ignore.emplace_back(value);
+  }
+  if (!reader.fault().empty())
+    return fault(fmt::format("'{}' of the stored request is damaged", reader.fault()));
+  return StoredPlan{std::move(request), std::string(plan_id)};
+}
+
+}  // namespace reshard

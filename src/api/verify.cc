@@ -1,0 +1,69 @@
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "api/manifest.h"
+#include "base/try.h"
+#include "io/file.h"
+#include "reshard/convert.h"
+
+namespace reshard {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr uint64_t kMaxManifestBytes = uint64_t{1} << 30;
+
+// What is wrong with a file, or nothing.
+Result<std::string> Compare(const fs::path& path, const FileChecksum& expected) {
+  std::error_code code;
+  if (!fs::exists(path, code)) return "the file is missing";
+  RESHARD_ASSIGN(const auto file, InputFile::Open(path));
+  if (file->size() != expected.size)
+    return fmt::format("it has {} bytes instead of {}", file->size(), expected.size);
+  RESHARD_ASSIGN(const FileChecksum sum, SumFile(*file));
+  for (size_t block = 0; block < sum.blocks.size(); ++block)
+    if (sum.blocks[block] != expected.blocks[block])
+      return fmt::format("its bytes differ, first within bytes {} to {}", block * kBlockBytes,
+                         std::min(sum.size, (block + 1) * kBlockBytes));
+  return std::string();
+}
+
+}  // namespace
+
+Result<VerifyReport> Verify(const std::string& directory, const RunOptions& options,
+                            Reporter& reporter) {
+  const fs::path manifest = fs::path(directory) / kManifestName;
+  std::error_code code;
+  if (!fs::exists(manifest, code))
+    return std::unexpected(
+        Error{.kind = ErrorKind::kSource,
+              .file = directory,
+              .found = fmt::format("there is no {} here", kManifestName),
+              .expected = "the output of reshard convert",
+              .help = "only what reshard has written can be verified, by what it noted then"});
+  RESHARD_ASSIGN(const std::string text, ReadTextFile(manifest, kMaxManifestBytes));
+  RESHARD_ASSIGN(const auto files, ReadManifest(text, manifest.string()));
+
+  const auto start = std::chrono::steady_clock::now();
+  VerifyReport report;
+  Progress progress{.files_total = files.size()};
+  for (const ManifestFile& file : files) progress.bytes_total += file.sum.size;
+  for (const ManifestFile& file : files) {
+    if (options.cancelled && *options.cancelled)
+      return std::unexpected(Error{.kind = ErrorKind::kInterrupted, .found = "interrupted"});
+    RESHARD_ASSIGN(std::string what, Compare(fs::path(directory) / file.path, file.sum));
+    if (!what.empty()) report.faults.push_back({file.path, std::move(what)});
+    ++report.files;
+    report.bytes += file.sum.size;
+    progress.bytes_done = report.bytes;
+    progress.files_done = report.files;
+    progress.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    reporter.OnProgress(progress);
+  }
+  return report;
+}
+
+}  // namespace reshard

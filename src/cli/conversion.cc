@@ -1,0 +1,113 @@
+#include "cli/conversion.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "cli/files.h"
+#include "cli/json.h"
+#include "reshard/text.h"
+
+namespace reshard::cli {
+namespace {
+
+constexpr size_t kMaxRows = 20;
+
+std::string Plural(uint64_t count, std::string_view noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+std::string PlanText(const ConvertRequest& request, const PlanDescription& plan) {
+  const PlanSummary& summary = plan.summary;
+  std::string text;
+  const auto line = [&](std::string_view label, std::string_view value) {
+    text += fmt::format("{:<10} {}\n", label, value);
+  };
+  line("plan", summary.plan_id);
+  line("source", fmt::format("{} ({})", Printable(request.source), summary.source_kind));
+  line("target", fmt::format("{} (hf)", Printable(request.destination)));
+  line("recipe", fmt::format("{} ({})", summary.recipe, Printable(summary.recipe_why)));
+  line("tensors", fmt::format("{}: {} cast, {} put together from several chunks", summary.tensors,
+                              summary.casts, summary.assembled));
+  line("reads", FormatByteSize(summary.bytes_read));
+  line("writes", fmt::format("{} in {}", FormatByteSize(summary.bytes_written),
+                             Plural(plan.files.size(), "file")));
+  line("dropped", fmt::format("{}, {}", Plural(summary.dropped_tensors, "tensor"),
+                              Plural(summary.dropped_objects, "object")));
+  text += "\n";
+  for (size_t i = 0; i < std::min(plan.files.size(), kMaxRows); ++i)
+    text += fmt::format("  {:>10}  {}\n", FormatByteSize(plan.files[i].byte_size),
+                        Printable(plan.files[i].path));
+  if (plan.files.size() > kMaxRows)
+    text += fmt::format("  ... and {} more: --json lists them all\n", plan.files.size() - kMaxRows);
+  for (const std::string& missing : plan.missing_assets)
+    text += fmt::format("missing: {}\n", Printable(missing));
+  return text;
+}
+
+}  // namespace
+
+Result<> ShowPlan(const ConvertRequest& request, const SayingOptions& saying,
+                  const std::string& file) {
+  SayingOptions without_events = saying;  // Standard output is the plan's.
+  without_events.json = false;
+  ConsoleReporter reporter(without_events.verbosity(), false);
+  const auto conversion = Conversion::Prepare(request, reporter);
+  if (!conversion) return std::unexpected(conversion.error());
+  const PlanDescription plan = conversion->Describe();
+  if (!file.empty()) {
+    if (auto written = WriteFile(file, PlanJson(request, plan)); !written) return written;
+    if (!saying.quiet)
+      Say(fmt::format("run it with: reshard convert --plan {}\n", Printable(file)));
+  }
+  if (saying.json) {
+    Print(PlanJson(request, plan));
+  } else if (!saying.quiet) {
+    Print(PlanText(request, plan));
+  }
+  return {};
+}
+
+Result<> ConvertAndReport(const ConvertRequest& request, const std::string& plan_id,
+                          const RunOptions& options, const SayingOptions& saying) {
+  ConvertSummary summary;
+  {
+    ConsoleReporter reporter(saying.verbosity(), saying.json);
+    auto conversion = Conversion::Prepare(request, reporter);
+    if (!conversion) return std::unexpected(std::move(conversion).error());
+    const PlanSummary& plan = conversion->summary();
+    if (!plan_id.empty() && plan.plan_id != plan_id)
+      return std::unexpected(
+          Error{.kind = ErrorKind::kMapping,
+                .file = request.source,
+                .found = fmt::format("the plan has become {}", plan.plan_id),
+                .expected = fmt::format("{}, as stored", plan_id),
+                .help = "source, assets or recipe have changed since: make the plan again"});
+    if (!saying.quiet)
+      Say(fmt::format("recipe {}: {}\n", Printable(plan.recipe), Printable(plan.recipe_why)));
+    auto done = conversion->Run(options, reporter);
+    if (!done) return std::unexpected(std::move(done).error());
+    summary = std::move(*done);
+  }
+  if (saying.json) Print(SummaryJson(summary) + "\n");
+  if (saying.quiet) return {};
+  const PlanSummary& plan = summary.plan;
+  Say(fmt::format("wrote {} ({} of weights and assets in {}) to {} in {:.1f} s\n",
+                  Plural(plan.tensors, "tensor"), FormatByteSize(summary.bytes_written),
+                  Plural(summary.files, "file"), Printable(request.destination), summary.seconds));
+  if (summary.bytes_resumed > 0)
+    Say(fmt::format("kept {} that an earlier run had finished\n",
+                    FormatByteSize(summary.bytes_resumed)));
+  if (plan.dropped_tensors + plan.dropped_objects > 0)
+    Say(fmt::format("left out {} and {} that the target does not hold\n",
+                    Plural(plan.dropped_tensors, "tensor"),
+                    Plural(plan.dropped_objects, "object")));
+  for (const auto& [tensor, count] : summary.overflows)
+    Say(fmt::format("warning: {} of {} became infinite in the narrower type\n",
+                    Plural(count, "finite value"), Printable(tensor)));
+  for (const std::string& missing : summary.missing_assets)
+    Say(fmt::format("a loader will miss: {}; give it with --assets-from\n", Printable(missing)));
+  return {};
+}
+
+}  // namespace reshard::cli

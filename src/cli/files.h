@@ -1,0 +1,32 @@
+#ifndef RESHARD_CLI_FILES_H_
+#define RESHARD_CLI_FILES_H_
+
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "reshard/error.h"
+
+namespace reshard::cli {
+
+/// A small file that was named on the command line.
+inline Result<std::string> ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  if (file) return text.str();
+  return std::unexpected(Error{
+      .kind = ErrorKind::kUsage, .file = path, .found = "this file cannot be read"});
+}
+
+inline Result<> WriteFile(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text << std::flush;
+  if (file) return {};
+  return std::unexpected(Error{
+      .kind = ErrorKind::kDestination, .file = path, .found = "this file cannot be written"});
+}
+
+}  // namespace reshard::cli
+
+#endif  // RESHARD_CLI_FILES_H_

@@ -1,0 +1,26 @@
+#include "cli/interrupt.h"
+
+#include <csignal>
+
+namespace reshard::cli {
+namespace {
+
+// What a signal handler can reach is global by nature.
+std::atomic<bool> interrupted = false;
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+void OnSignal(int number) {
+  interrupted = true;
+  std::signal(number, SIG_DFL);
+}
+
+}  // namespace
+
+void CatchInterrupts() {
+  std::signal(SIGINT, OnSignal);
+  std::signal(SIGTERM, OnSignal);
+}
+
+const std::atomic<bool>& Interrupted() { return interrupted; }
+
+}  // namespace reshard::cli

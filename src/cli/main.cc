@@ -1,0 +1,87 @@
+#include <cstdio>
+#include <exception>
+#include <optional>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "cli/commands.h"
+#include "cli/interrupt.h"
+#include "cli/output.h"
+#include "reshard/convert.h"
+
+namespace reshard::cli {
+namespace {
+
+constexpr Command kCommands[] = {
+    {"inspect", "show what a checkpoint holds", DeclareInspect},
+    {"plan", "show what convert would write", DeclarePlan},
+    {"convert", "write a checkpoint in another layout", DeclareConvert},
+    {"verify", "check an output against its manifest", DeclareVerify},
+    {"recipe", "list, show and check recipes", DeclareRecipe},
+    {"merge-dcp-to-hf", "stand-in for VeOmni's merge_dcp_to_hf.py", DeclareMerge},
+};
+
+constexpr const char* kFooter =
+    "Examples:\n"
+    "  reshard inspect checkpoints/step-1000\n"
+    "  reshard convert checkpoints/step-1000 my-model-hf --to hf --dtype bfloat16\n"
+    "  reshard verify my-model-hf\n\n"
+    "Exit codes: 0 done, 1 the answer is no, 2 usage, 3 source unreadable or corrupt,\n"
+    "4 the mapping does not fit, 5 destination, 6 stopped part-way, 70 a defect of ours,\n"
+    "130 interrupted. After 5, 6 and 130 the same command goes on where it stopped.";
+
+int Run(int argc, char** argv) {
+  CLI::App app("Turns a checkpoint of a large model in one layout into the same checkpoint in "
+               "another.",
+               "reshard");
+  app.set_version_flag("--version", fmt::format("reshard {}", Version()), "show the version");
+  app.set_help_flag("-h,--help", "show this help");
+  app.footer(kFooter);
+  app.require_subcommand(1);
+  std::function<Result<>()> chosen;
+  for (const Command& command : kCommands) {
+    CLI::App* sub = app.add_subcommand(command.name, command.description);
+    std::function<Result<>()> run = command.declare(*sub);
+    sub->callback([&chosen, run = std::move(run)] { chosen = run; });
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& success) {
+    return app.exit(success);
+  } catch (const CLI::ParseError& fault) {
+    const CLI::App* at = &app;
+    for (const CLI::App* sub : app.get_subcommands()) at = sub;
+    PrintError({.kind = ErrorKind::kUsage,
+                .found = fault.what(),
+                .help = at == &app ? "reshard --help"
+                                   : fmt::format("reshard {} --help", at->get_name())});
+    return ExitCode(ErrorKind::kUsage);
+  }
+  CatchInterrupts();
+  const Result<> done = chosen();
+  if (std::fflush(stdout) != 0 && done)
+    return ExitCode(ErrorKind::kDestination);  // Nobody reads what was printed.
+  if (done) return 0;
+  PrintError(done.error());
+  return ExitCode(done.error().kind);
+}
+
+}  // namespace
+}  // namespace reshard::cli
+
+int main(int argc, char** argv) {
+  try {
+    return reshard::cli::Run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    reshard::cli::PrintError({.kind = reshard::ErrorKind::kPartial,
+                              .found = "there is not enough memory",
+                              .help = "free some, or lower --jobs"});
+    return reshard::ExitCode(reshard::ErrorKind::kPartial);
+  } catch (const std::exception& fault) {
+    reshard::cli::PrintError({.kind = reshard::ErrorKind::kInternal,
+                              .found = fault.what(),
+                              .help = "this is a defect of reshard: please report it"});
+    return reshard::ExitCode(reshard::ErrorKind::kInternal);
+  }
+}

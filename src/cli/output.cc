@@ -1,0 +1,96 @@
+#include "cli/output.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include <fmt/format.h>
+
+#include "cli/json.h"
+#include "reshard/text.h"
+
+namespace reshard::cli {
+namespace {
+
+constexpr auto kLineInterval = std::chrono::seconds(30);
+constexpr auto kJsonInterval = std::chrono::seconds(1);
+constexpr size_t kMaxWarnings = 20;
+
+std::string FormatSeconds(double seconds) {
+  const auto whole = static_cast<uint64_t>(std::clamp(seconds, 0.0, 359999.0));
+  if (whole >= 3600) return fmt::format("{}h{:02}m", whole / 3600, whole / 60 % 60);
+  if (whole >= 60) return fmt::format("{}m{:02}s", whole / 60, whole % 60);
+  return fmt::format("{}s", whole);
+}
+
+std::string Describe(const Progress& progress) {
+  const double fresh = static_cast<double>(progress.bytes_done - progress.bytes_resumed);
+  const double rate = progress.seconds > 0 ? fresh / progress.seconds : 0;
+  const double left = static_cast<double>(progress.bytes_total - progress.bytes_done);
+  std::string text =
+      fmt::format("{} of {}  {}/s", FormatByteSize(progress.bytes_done),
+                  FormatByteSize(progress.bytes_total), FormatByteSize(static_cast<uint64_t>(rate)));
+  if (rate > 0 && left > 0) text += fmt::format("  ETA {}", FormatSeconds(left / rate));
+  return text;
+}
+
+}  // namespace
+
+void Print(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+void Say(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stderr); }
+
+void PrintError(const Error& error) {
+  Say(fmt::format("error[{}]: {}\n", ErrorKindName(error.kind), error.ToString()));
+}
+
+ConsoleReporter::ConsoleReporter(Verbosity verbosity, bool json)
+    : verbosity_(verbosity),
+      json_(json),
+      terminal_(::isatty(STDERR_FILENO) != 0),
+      last_(std::chrono::steady_clock::now()) {}
+
+ConsoleReporter::~ConsoleReporter() {
+  ClearBar();
+  if (held_back_ > 0)
+    Say(fmt::format("warning: {} more like these; -v shows them all\n", held_back_));
+}
+
+void ConsoleReporter::ClearBar() {
+  if (bar_shown_) Say("\r\033[K");
+  bar_shown_ = false;
+}
+
+void ConsoleReporter::OnProgress(const Progress& progress) {
+  if (verbosity_ == Verbosity::kQuiet && !json_) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (json_) {
+    if (now - last_ < kJsonInterval && progress.bytes_done < progress.bytes_total) return;
+    Print(ProgressJson(progress) + "\n");
+    std::fflush(stdout);
+  } else if (terminal_) {
+    constexpr size_t kWidth = 28;
+    const size_t filled =
+        progress.bytes_total == 0 ? kWidth : kWidth * progress.bytes_done / progress.bytes_total;
+    Say(fmt::format("\r[{:<{}}] {:3}%  {}\033[K", std::string(filled, '#'), kWidth,
+                    filled * 100 / kWidth, Describe(progress)));
+    bar_shown_ = true;
+  } else {
+    if (now - last_ < kLineInterval) return;
+    Say(Describe(progress) + "\n");
+  }
+  last_ = now;
+}
+
+void ConsoleReporter::OnWarning(std::string_view text) {
+  if (verbosity_ == Verbosity::kQuiet) return;
+  if (json_) Print(WarningJson(text) + "\n");
+  if (++warnings_ > kMaxWarnings && verbosity_ != Verbosity::kVerbose) {
+    ++held_back_;
+    return;
+  }
+  ClearBar();
+  Say(fmt::format("warning: {}\n", Printable(text)));
+}
+
+}  // namespace reshard::cli

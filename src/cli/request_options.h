@@ -1,0 +1,58 @@
+#ifndef RESHARD_CLI_REQUEST_OPTIONS_H_
+#define RESHARD_CLI_REQUEST_OPTIONS_H_
+
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "cli/output.h"
+#include "reshard/convert.h"
+
+namespace reshard::cli {
+
+/// The options that say what is to be made of what, as text: shared by `plan` and `convert`.
+struct RequestOptions {
+  std::string source;
+  std::string destination;
+  std::string to;
+  std::string from = "auto";
+  std::string recipe = "auto";
+  std::string packing = "natural";
+  std::string dtype = "keep";
+  std::vector<std::string> dtype_for;
+  std::string shard_size = "5GB";
+  std::string weights = "safetensors";
+  std::string assets_from;
+  std::vector<std::string> ignore;
+
+  void Declare(CLI::App& app);
+  Result<ConvertRequest> Parse() const;
+};
+
+/// The options of how to run: shared by all commands that write.
+struct RunningOptions {
+  unsigned jobs = 0;
+  std::string memory;
+  bool force = false;
+  bool no_resume = false;
+
+  void Declare(CLI::App& app);
+  Result<RunOptions> Parse() const;
+};
+
+/// The options of what to say.
+struct SayingOptions {
+  bool json = false;
+  bool quiet = false;
+  bool verbose = false;
+
+  void Declare(CLI::App& app);
+  Verbosity verbosity() const {
+    return quiet ? Verbosity::kQuiet : verbose ? Verbosity::kVerbose : Verbosity::kNormal;
+  }
+};
+
+}  // namespace reshard::cli
+
+#endif  // RESHARD_CLI_REQUEST_OPTIONS_H_
