@@ -11,7 +11,7 @@ namespace reshard::dcp {
 
 BoxView Metadata::Box(const TensorRecord& tensor, const Chunk& chunk) const {
   const size_t rank = tensor.shape.size();
-  const std::span<const int64_t> both = boxes.span(chunk.box, 2 * rank);
+  const std::span<const int64_t> both = std::span(boxes).subspan(chunk.box, 2 * rank);
   return {both.first(rank), both.last(rank)};
 }
 

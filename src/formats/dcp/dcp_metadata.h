@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "base/byte_source.h"
-#include "formats/dcp/growing_array.h"
 #include "formats/pickle/pickle.h"
 #include "reshard/catalog.h"
 #include "reshard/dtype.h"
@@ -58,7 +57,7 @@ struct Metadata {
   std::vector<TensorRecord> tensors;
   std::vector<ObjectRecord> objects;
   std::vector<Chunk> chunks;
-  GrowingArray<int64_t> boxes;
+  std::vector<int64_t> boxes;
   std::vector<Transforms> transforms;                 ///< distinct ones
   std::vector<TransformedEntry> transformed_entries;  ///< sorted by (file, offset)
   std::vector<std::string> notes;  ///< what a person should know, one sentence each
@@ -78,10 +77,11 @@ struct Metadata {
 /// chunks tile their tensor is the catalog's to check.
 Result<Metadata> DecodeMetadata(const ByteSource& source, const pickle::Limits& limits = {});
 
-/// The parts of one checkpoint, each with the chunks that one rank wrote, as a whole. A chunk that
-/// several ranks wrote is kept once. Errors (kSource): a tensor with two shapes or element types, a
-/// name that is a tensor here and an object there, two boxes that start at the same place.
-Result<Metadata> MergeMetadata(std::span<const Metadata> parts);
+/// The parts of one checkpoint, each with the chunks that one rank wrote, as a whole; the chunks of
+/// each tensor are sorted by start. A chunk or an object that several ranks wrote is kept once, the
+/// first. Errors (kSource): a tensor with two shapes or element types, a name that is a tensor in
+/// one part and an object in another, two chunks of different size that start at the same place.
+Result<Metadata> MergeMetadata(std::vector<Metadata> parts);
 
 }  // namespace reshard::dcp
 

@@ -81,12 +81,12 @@ Result<Metadata> MetadataBuilder::Build(const Value& root) {
   RESHARD_TRY(Join());
   RESHARD_TRY(FillObjects());
   RESHARD_TRY(FillChunks());
+  RESHARD_TRY(MoveBoxes());
   RESHARD_TRY(SortTransforms());
 
   const auto& files = folder_.files().texts();
   out_.files.assign(files.begin(), files.end());
   out_.transforms = std::move(folder_.transforms());
-  out_.boxes = std::move(folder_.ints());
   return std::move(out_);
 }
 
@@ -223,6 +223,8 @@ Result<> MetadataBuilder::FillChunks() {
       NoteTransforms(storage);
     }
   }
+  folder_.storages() = {};
+  storage_of_chunk_ = {};
   return {};
 }
 
@@ -237,6 +239,27 @@ Result<> MetadataBuilder::FillObjects() {
     object.offset = storage.offset;
     object.length = storage.length;
     NoteTransforms(storage);
+  }
+  return {};
+}
+
+// The folder's integers hold coordinates of much else.
+Result<> MetadataBuilder::MoveBoxes() {
+  uint64_t count = 0;
+  for (const TensorRecord& tensor : out_.tensors)
+    count += uint64_t{2} * tensor.shape.size() * tensor.chunk_count;
+  // Chunks that are one object of the pickle become several.
+  if (count > folder_.max_ints())
+    return std::unexpected(Bad("", fmt::format("chunks with {} coordinates", count),
+                               fmt::format("at most {}", folder_.max_ints())));
+  out_.boxes.reserve(count);
+  for (const TensorRecord& tensor : out_.tensors) {
+    for (uint32_t i = 0; i < tensor.chunk_count; ++i) {
+      Chunk& chunk = out_.chunks[tensor.first_chunk + i];
+      const auto box = folder_.ints().span(chunk.box, 2 * tensor.shape.size());
+      chunk.box = static_cast<uint32_t>(out_.boxes.size());
+      out_.boxes.insert(out_.boxes.end(), box.begin(), box.end());
+    }
   }
   return {};
 }

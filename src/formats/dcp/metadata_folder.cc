@@ -121,9 +121,7 @@ Handle MetadataFolder::Size(const Value* value) {
   return AppendInts(value->items());
 }
 
-bool MetadataFolder::HasRoom(size_t ints) const {
-  return ints_.size() + ints <= std::min<uint64_t>(max_ints_, kMaxRecords);
-}
+bool MetadataFolder::HasRoom(size_t ints) const { return ints_.size() + ints <= max_ints_; }
 
 Handle MetadataFolder::FoldProperties(const ObjectParts& object) {
   // (dtype, layout, requires_grad, memory format, pin_memory[, strides from torch 2.15 on])

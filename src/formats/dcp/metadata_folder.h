@@ -1,6 +1,7 @@
 #ifndef RESHARD_FORMATS_DCP_METADATA_FOLDER_H_
 #define RESHARD_FORMATS_DCP_METADATA_FOLDER_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -77,7 +78,9 @@ class MetadataFolder final : public pickle::Folder {
   };
   static constexpr uint32_t kNone = ~uint32_t{0};
 
-  explicit MetadataFolder(uint64_t max_memory) : max_ints_(max_memory / sizeof(int64_t)) {}
+  /// `max_memory`: bytes of coordinates.
+  explicit MetadataFolder(uint64_t max_memory)
+      : max_ints_(std::min<uint64_t>(max_memory / sizeof(int64_t), kNone - 1)) {}
 
   pickle::FoldRule OnGlobal(std::string_view module, std::string_view name) override;
   uint64_t Fold(uint32_t tag, const pickle::ObjectParts& object) override;
@@ -86,9 +89,10 @@ class MetadataFolder final : public pickle::Folder {
   std::span<const Tensor> tensors() const { return tensors_; }
   std::span<const Properties> properties() const { return properties_; }
   GrowingArray<Index>& indices() { return indices_; }
-  const GrowingArray<Storage>& storages() const { return storages_; }
+  GrowingArray<Storage>& storages() { return storages_; }
   const GrowingArray<uint32_t>& chunk_boxes() const { return chunk_boxes_; }
   GrowingArray<int64_t>& ints() { return ints_; }
+  uint64_t max_ints() const { return max_ints_; }
   const NameTable& names() const { return names_; }
   NameTable& files() { return files_; }
   std::vector<Transforms>& transforms() { return transforms_; }

@@ -1,6 +1,7 @@
 #include "formats/pickle/arena.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace reshard::pickle {
 namespace {
@@ -44,11 +45,19 @@ void* Arena::AllocateInNextBlock(uint64_t size) {
 void Arena::Rewind(uint64_t position) {
   position = std::max(position, kept_);
   if (position >= this->position()) return;
+#ifndef NDEBUG
+  const std::byte* const end = next_;
+#endif
   if (position < block_position_) {
     size_t index = current_;
     while (blocks_[index].position > position) --index;
     Enter(index);
   }
+#ifndef NDEBUG
+  // A use of what is freed shows itself in tests.
+  std::byte* const freed = block_ + (position - block_position_);
+  std::memset(freed, 0xdd, static_cast<size_t>((end >= freed && end <= end_ ? end : end_) - freed));
+#endif
   next_ = block_ + (position - block_position_);
 }
 

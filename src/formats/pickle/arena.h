@@ -14,9 +14,9 @@ class Arena {
  public:
   explicit Arena(uint64_t max_memory) : max_memory_(max_memory) {}
 
-  /// `size` bytes, aligned to 8; null where the limit is reached.
+  /// `size` bytes, aligned to 8 also for a size of 0; null where the limit is reached.
   void* Allocate(uint64_t size) {
-    size = (size + 7) & ~uint64_t{7};
+    size = size == 0 ? 8 : (size + 7) & ~uint64_t{7};
     if (size > static_cast<uint64_t>(end_ - next_)) return AllocateInNextBlock(size);
     void* out = next_;
     next_ += size;

@@ -343,7 +343,7 @@ Machine::Cursor Machine::Fail(Error error) {
 Machine::Cursor Machine::Fail(std::string found, std::string expected) {
   return Fail(Error{.kind = ErrorKind::kSource,
                     .file = window_.source().name(),
-                    .offset = window_.OffsetOf(op_),
+                    .offset = window_.FileOffsetOf(op_),
                     .found = std::move(found),
                     .expected = std::move(expected),
                     .help = "the file is damaged: copy it again from where it was written"});

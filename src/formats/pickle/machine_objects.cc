@@ -1,6 +1,5 @@
 // The operations of the machine that name, record and fold what Python would have called.
 
-#include <algorithm>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -10,18 +9,14 @@
 namespace reshard::pickle {
 
 Machine::Cursor Machine::CopyLine(Cursor c, std::string_view* out) {
-  auto p = window_.LoadLine(c.p);
-  if (!p) return Fail(std::move(p).error());
-  op_ = *p;
-  const auto left = static_cast<size_t>(std::max<ptrdiff_t>(window_.end() - *p, 0));
-  const void* newline = left == 0 ? nullptr : std::memchr(*p, '\n', left);
-  if (newline == nullptr) return Fail("a global whose name does not end", "two lines of text");
-  const auto size = static_cast<size_t>(static_cast<const uint8_t*>(newline) - *p);
-  auto* text = static_cast<char*>(arena_.Allocate(size));
+  const auto line = window_.Line(c.p);
+  if (!line) return Fail(line.error());
+  op_ = reinterpret_cast<const uint8_t*>(line->data());
+  auto* text = static_cast<char*>(arena_.Allocate(line->size()));
   if (text == nullptr) return FailMemory();
-  std::memcpy(text, *p, size);
-  *out = {text, size};
-  return {*p + size + 1, c.top};
+  std::memcpy(text, line->data(), line->size());
+  *out = {text, line->size()};
+  return {op_ + line->size() + 1, c.top};
 }
 
 Machine::Cursor Machine::Global(Cursor c) {

@@ -28,7 +28,7 @@ Result<Document> Decode(const ByteSource& source, uint64_t offset, const Limits&
     return std::unexpected(
         Error{.kind = ErrorKind::kSource,
               .file = source.name(),
-              .offset = offset,
+              .offset = source.origin() + offset,
               .found = fmt::format("a pickle that reads {} memo slots", read.Count()),
               .expected = fmt::format("at most {} bytes of values", limits.max_memory),
               .help = "the file is damaged, or made to exhaust memory"});

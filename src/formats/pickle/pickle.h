@@ -172,7 +172,7 @@ class Document {
 /// up) that starts at `offset`. The source is read in windows, twice: the first pass finds which
 /// memo slots are ever read, so that the second keeps only those.
 ///
-/// Errors are of kind kSource with the offset of the opcode in `source`. Opcodes that have no place
+/// Errors are of kind kSource with the offset of the opcode. Opcodes that have no place
 /// in a checkpoint (INST, OBJ, PERSID, EXT*, text protocol 0) are such errors.
 Result<Document> Decode(const ByteSource& source, uint64_t offset = 0, const Limits& limits = {},
                         Folder* folder = nullptr);

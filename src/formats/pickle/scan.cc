@@ -54,11 +54,8 @@ Result<const uint8_t*> SkipVariable(Window& window, const uint8_t* p) {
     case Op::kGlobal: {
       ++p;
       for (int line = 0; line < 2; ++line) {
-        RESHARD_ASSIGN(p, window.LoadLine(p));
-        if (p >= window.end()) return p;
-        const void* newline = std::memchr(p, '\n', static_cast<size_t>(window.end() - p));
-        if (newline == nullptr) return std::unexpected(UnknownOpcodeError(window, p));
-        p = static_cast<const uint8_t*>(newline) + 1;
+        RESHARD_ASSIGN(const std::string_view text, window.Line(p));
+        p = reinterpret_cast<const uint8_t*>(text.end()) + 1;
       }
       return p;
     }
@@ -73,7 +70,7 @@ Error UnknownOpcodeError(const Window& window, const uint8_t* p) {
   return Error{
       .kind = ErrorKind::kSource,
       .file = window.source().name(),
-      .offset = window.OffsetOf(p),
+      .offset = window.FileOffsetOf(p),
       .found = fmt::format("byte 0x{:02x} where an opcode of a pickle should be", *p),
       .expected = "an opcode that a pickler writes for protocols 2 to 5",
       .help = "the file is damaged, or no pickle; see whether its origin can still read it"};
@@ -82,7 +79,7 @@ Error UnknownOpcodeError(const Window& window, const uint8_t* p) {
 Error BadSlotError(const Window& window, const uint8_t* p, uint64_t slot) {
   return Error{.kind = ErrorKind::kSource,
                .file = window.source().name(),
-               .offset = window.OffsetOf(p),
+               .offset = window.FileOffsetOf(p),
                .found = fmt::format("a use of memo slot {}, which is not set", slot),
                .expected = "a slot that an earlier opcode has set",
                .help = "the file is damaged: copy it again from where it was written"};
@@ -97,13 +94,16 @@ Result<SlotSet> FindReadSlots(Window& window, uint64_t offset) {
     }
     // A branch for each length, which the processor predicts, where an addition of the length would
     // have to wait for two loads.
-    switch (kLengths[*p]) {
-      case 1:
-        p += 1;
-        break;
-      case 2:
-        p += 2;
-        break;
+    const uint8_t length = kLengths[*p];
+    if (length == 1) {
+      p += 1;
+      continue;
+    }
+    if (length == 2) {
+      p += 2;
+      continue;
+    }
+    switch (length) {
       case 3:
         p += 3;
         break;

@@ -1,5 +1,7 @@
 #include "formats/pickle/window.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -30,9 +32,14 @@ uint64_t Window::BytesLeft(const uint8_t* p) const {
   return offset < source_.size() ? source_.size() - offset : 0;
 }
 
+Error Window::PastEnd(uint64_t offset, uint64_t length) const {
+  const uint64_t origin = source_.origin();
+  return PastEndError(source_.name(), origin + offset, length, origin + source_.size());
+}
+
 Result<> Window::CheckLeft(const uint8_t* p, uint64_t length) const {
   if (length <= BytesLeft(p)) return {};
-  return std::unexpected(PastEndError(source_.name(), OffsetOf(p), length, source_.size()));
+  return std::unexpected(PastEnd(OffsetOf(p), length));
 }
 
 Result<const uint8_t*> Window::Skip(const uint8_t* p, uint64_t length) {
@@ -51,15 +58,27 @@ Result<const uint8_t*> Window::CopyOut(const uint8_t* p, std::span<char> out) {
   return Load(OffsetOf(p) + out.size());
 }
 
-Result<const uint8_t*> Window::LoadLine(const uint8_t* p) {
-  if (p >= end_ || static_cast<size_t>(end_ - p) >= kMaxLine) return p;
-  if (std::memchr(p, '\n', static_cast<size_t>(end_ - p)) != nullptr) return p;
-  return Load(OffsetOf(p));
+Result<std::string_view> Window::Line(const uint8_t* p) {
+  RESHARD_TRY(CheckLeft(p, 1));
+  if (static_cast<size_t>(end_ - p) < kMaxLine && end_ != safe_end_) {
+    RESHARD_ASSIGN(p, Load(OffsetOf(p)));
+  }
+  const size_t longest = std::min(static_cast<size_t>(end_ - p), kMaxLine);
+  const void* newline = std::memchr(p, '\n', longest);
+  if (newline == nullptr)
+    return std::unexpected(Error{.kind = ErrorKind::kSource,
+                                 .file = source_.name(),
+                                 .offset = FileOffsetOf(p),
+                                 .found = "the name of a global that does not end",
+                                 .expected = fmt::format("a line of less than {} bytes", kMaxLine),
+                                 .help = "the file is damaged, or no pickle"});
+  const char* text = reinterpret_cast<const char*>(p);
+  return std::string_view(text, static_cast<const char*>(newline));
 }
 
 Result<const uint8_t*> Window::Load(uint64_t offset) {
   const uint64_t size = source_.size();
-  if (offset >= size) return std::unexpected(PastEndError(source_.name(), size, 1, size));
+  if (offset >= size) return std::unexpected(PastEnd(size, 1));
   if (buffer_ == nullptr) {
     capacity_ = static_cast<size_t>(std::min<uint64_t>(kWindowSize, size - offset));
     buffer_ = std::make_unique_for_overwrite<uint8_t[]>(capacity_ + kSlack);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 
 #include "base/byte_source.h"
 #include "reshard/error.h"
@@ -39,21 +40,24 @@ class Window {
   /// As Skip, and copies the bytes to `out`.
   Result<const uint8_t*> CopyOut(const uint8_t* p, std::span<char> out);
 
-  /// Sees to it that the line at `p` is in memory whole, as far as the source and a cap on lines
-  /// allow, and returns where it now starts. Its newline is to be looked for below end().
-  Result<const uint8_t*> LoadLine(const uint8_t* p);
+  /// The line of text at `p`, without its newline; it lies in the window, and moves it where it has
+  /// to: other pointers become invalid. An error (kSource) where the line is too long for a name.
+  Result<std::string_view> Line(const uint8_t* p);
 
   const uint8_t* safe_end() const { return safe_end_; }
   const uint8_t* end() const { return end_; }
   uint64_t OffsetOf(const uint8_t* p) const {
     return begin_offset_ + static_cast<uint64_t>(p - begin_);
   }
+  /// The same as an error names it: in the file that the source is a part of.
+  uint64_t FileOffsetOf(const uint8_t* p) const { return source_.origin() + OffsetOf(p); }
   /// Bytes of the source from `p` on; 0 where `p` is past the end.
   uint64_t BytesLeft(const uint8_t* p) const;
 
   const ByteSource& source() const { return source_; }
 
  private:
+  Error PastEnd(uint64_t offset, uint64_t length) const;
   Result<> CheckLeft(const uint8_t* p, uint64_t length) const;
   Result<const uint8_t*> Load(uint64_t offset);
 
