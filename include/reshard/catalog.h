@@ -2,7 +2,6 @@
 #define RESHARD_CATALOG_H_
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -73,7 +72,7 @@ class Catalog {
   }
   BoxView Box(const Tensor& tensor, const Chunk& chunk) const {
     const size_t rank = tensor.shape.size();
-    const std::span<const int64_t> both = boxes_.subspan(chunk.box, 2 * rank);
+    const std::span<const int64_t> both = std::span(boxes_).subspan(chunk.box, 2 * rank);
     return {both.first(rank), both.last(rank)};
   }
 
@@ -86,8 +85,7 @@ class Catalog {
   std::vector<Tensor> tensors_;
   std::vector<Object> objects_;
   std::vector<Chunk> chunks_;
-  std::span<const int64_t> boxes_;             // start and extent of each chunk
-  std::shared_ptr<const void> boxes_owner_;    // keeps them; copies of a catalog share them
+  std::vector<int64_t> boxes_;  // start and extent of each chunk
 };
 
 }  // namespace reshard

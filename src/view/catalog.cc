@@ -52,9 +52,10 @@ void CatalogBuilder::AddChunk(std::span<const int64_t> start, std::span<const in
   catalog_.chunks_.push_back({.offset = offset,
                               .length = length,
                               .file = file,
-                              .box = static_cast<uint32_t>(boxes_.size())});
-  boxes_.insert(boxes_.end(), start.begin(), start.end());
-  boxes_.insert(boxes_.end(), extent.begin(), extent.end());
+                              .box = static_cast<uint32_t>(catalog_.boxes_.size())});
+  auto& boxes = catalog_.boxes_;
+  boxes.insert(boxes.end(), start.begin(), start.end());
+  boxes.insert(boxes.end(), extent.begin(), extent.end());
   ++catalog_.tensors_.back().chunk_count;
 }
 
@@ -64,11 +65,6 @@ void CatalogBuilder::AddWhole(uint32_t file, uint64_t offset, uint64_t length) {
 }
 
 Result<Catalog> CatalogBuilder::Build(const std::string& root) && {
-  if (!catalog_.boxes_owner_) {
-    auto owner = std::make_shared<const std::vector<int64_t>>(std::move(boxes_));
-    catalog_.boxes_ = *owner;
-    catalog_.boxes_owner_ = std::move(owner);
-  }
   // Chunk and box positions are 32 bits wide to keep a million chunks small.
   if (catalog_.chunks_.size() > UINT32_MAX || catalog_.boxes_.size() > UINT32_MAX)
     return std::unexpected(Error{.kind = ErrorKind::kSource,

@@ -1,7 +1,6 @@
 #ifndef RESHARD_VIEW_CATALOG_BUILDER_H_
 #define RESHARD_VIEW_CATALOG_BUILDER_H_
 
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,12 +29,10 @@ class CatalogBuilder {
   void AddWhole(uint32_t file, uint64_t offset, uint64_t length);
 
   /// Takes over chunks that a format has decoded; tensors then refer to them by position.
-  /// `owner` keeps the memory of `boxes`. Not to be mixed with AddTensor.
-  void TakeChunks(std::vector<Chunk> chunks, std::span<const int64_t> boxes,
-                  std::shared_ptr<const void> owner) {
+  /// Not to be mixed with AddTensor.
+  void TakeChunks(std::vector<Chunk> chunks, std::vector<int64_t> boxes) {
     catalog_.chunks_ = std::move(chunks);
-    catalog_.boxes_ = boxes;
-    catalog_.boxes_owner_ = std::move(owner);
+    catalog_.boxes_ = std::move(boxes);
   }
 
   /// A tensor of chunks that TakeChunks brought: `count` from position `first`, none empty.
@@ -57,7 +54,6 @@ class CatalogBuilder {
 
  private:
   Catalog catalog_;
-  std::vector<int64_t> boxes_;  // of AddChunk
 };
 
 /// Checks that boxes tile a tensor: none reaches outside, none overlaps another, none is missing.

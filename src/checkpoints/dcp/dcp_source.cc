@@ -50,8 +50,7 @@ class DcpSource final : public FileSource {
     RESHARD_ASSIGN(dcp::Metadata metadata, ReadMetadata(metadata_files));
     CatalogBuilder builder;
     for (const std::string& file : metadata.files) RESHARD_TRY(AddFile(file, &builder));
-    auto boxes = std::make_shared<const decltype(metadata.boxes)>(std::move(metadata.boxes));
-    builder.TakeChunks(std::move(metadata.chunks), boxes->span(), boxes);
+    builder.TakeChunks(std::move(metadata.chunks), std::move(metadata.boxes));
     for (dcp::TensorRecord& tensor : metadata.tensors)
       builder.AddTensorOfChunks(std::move(tensor.name), tensor.dtype, std::move(tensor.shape),
                                 tensor.first_chunk, tensor.chunk_count);
@@ -93,7 +92,7 @@ class DcpSource final : public FileSource {
       parts.push_back(std::move(part));
     }
     if (parts.size() == 1) return std::move(parts[0]);
-    return dcp::MergeMetadata(parts);
+    return dcp::MergeMetadata(std::move(parts));
   }
 
   std::span<const std::string> TransformsOf(uint32_t file, uint64_t offset) const {
