@@ -117,7 +117,7 @@ Result<std::unique_ptr<Source>> OpenSource(const std::string& path, const std::s
   if (from == "dcp") return OpenDcpSource(place);
   if (from == "hf") return OpenHfSource(place);
   if (from == "pt")
-    return std::unexpected(Error{.kind = ErrorKind::kUsage,
+    return std::unexpected(Error{.kind = ErrorKind::kSource,
                                  .file = path,
                                  .found = "this is a directory",
                                  .expected = "one file of torch.save with --from pt",

@@ -31,7 +31,9 @@ Result<> CheckFileIsCovered(const FilePlan& file) {
   std::vector<Part> parts;
   for (const Literal& literal : file.literals)
     parts.push_back({literal.offset, literal.bytes.size(), "<header>"});
-  for (const Slot& slot : file.slots) parts.push_back({slot.offset, slot.byte_size(), slot.name});
+  // A tensor without elements has a place, which may lie within a literal, but no bytes.
+  for (const Slot& slot : file.slots)
+    if (slot.byte_size() > 0) parts.push_back({slot.offset, slot.byte_size(), slot.name});
   std::ranges::sort(parts, [](const Part& a, const Part& b) {
     return std::pair(a.begin, a.length) < std::pair(b.begin, b.length);
   });

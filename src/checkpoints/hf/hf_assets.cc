@@ -5,7 +5,6 @@
 #include <string_view>
 
 #include <fmt/format.h>
-#include <simdjson.h>
 
 #include "base/try.h"
 #include "io/file.h"
@@ -30,50 +29,69 @@ bool IsAsset(std::string_view name) {
          name.ends_with(".py");
 }
 
-// Finds the values to replace, as positions in the text.
+// A part of the text: the value to replace.
+struct Span {
+  size_t begin;
+  size_t length;
+};
+
+// Walks the text of an object token by token and finds the values to replace; nothing where the
+// text is no object. Numbers and literals are passed over unread: Python's json writes integers of
+// any length, NaN and Infinity, and they are none of our business.
 class DTypeFinder {
  public:
-  struct Span {
-    size_t begin;
-    size_t length;
-  };
-
   explicit DTypeFinder(std::string_view text) : text_(text) {}
 
-  // Walks the text, which has been checked to be JSON.
-  std::vector<Span> Find() {
+  std::optional<std::vector<Span>> Find() {
     std::vector<Span> spans;
+    std::string open;  // the brackets that are open
     std::string_view key;
-    for (size_t at = 0; at < text_.size(); ++at) {
-      if (text_[at] != '"') continue;
-      const size_t end = StringEnd(at);
-      const std::string_view content = text_.substr(at + 1, end - at - 1);
-      size_t next = end + 1;
-      while (next < text_.size() && std::string_view(" \t\r\n").contains(text_[next])) ++next;
-      if (next < text_.size() && text_[next] == ':') {
-        key = content;
-        if (key != "dtype" && key != "torch_dtype") key = {};
-        // Only a value that follows at once belongs to the key.
-        ++next;
-        while (next < text_.size() && std::string_view(" \t\r\n").contains(text_[next])) ++next;
-        if (!key.empty() && next < text_.size() && text_[next] == '"') {
-          const size_t value_end = StringEnd(next);
-          if (NamesAType(text_.substr(next + 1, value_end - next - 1)))
-            spans.push_back({next + 1, value_end - next - 1});
-          at = value_end;
-          continue;
+    SkipSpace();
+    if (at_ == text_.size() || text_[at_] != '{') return std::nullopt;
+    while (at_ < text_.size()) {
+      const char c = text_[at_];
+      if (c == '"') {
+        const std::optional<Span> string = TakeString();
+        if (!string) return std::nullopt;
+        SkipSpace();
+        const std::string_view content = text_.substr(string->begin, string->length);
+        const bool is_key = at_ < text_.size() && text_[at_] == ':';
+        if (!is_key && (key == "dtype" || key == "torch_dtype") && NamesAType(content))
+          spans.push_back(*string);
+        key = is_key ? content : std::string_view();
+        if (is_key) ++at_;
+      } else {
+        if (c == '{' || c == '[') {
+          if (open.size() == kMaxDepth) return std::nullopt;
+          open += c;
+        } else if (c == '}' || c == ']') {
+          if (open.empty() || open.back() != (c == '}' ? '{' : '[')) return std::nullopt;
+          open.pop_back();
         }
+        key = {};
+        ++at_;
+        if (open.empty()) break;
       }
-      at = end;
+      SkipSpace();
     }
+    SkipSpace();
+    if (!open.empty() || at_ != text_.size()) return std::nullopt;
     return spans;
   }
 
  private:
-  size_t StringEnd(size_t begin) const {
-    size_t end = begin + 1;
-    while (end < text_.size() && text_[end] != '"') end += text_[end] == '\\' ? 2 : 1;
-    return end;
+  static constexpr size_t kMaxDepth = 1000;
+
+  void SkipSpace() {
+    while (at_ < text_.size() && std::string_view(" \t\r\n").contains(text_[at_])) ++at_;
+  }
+
+  // The content of the string that begins here.
+  std::optional<Span> TakeString() {
+    const size_t begin = ++at_;
+    while (at_ < text_.size() && text_[at_] != '"') at_ += text_[at_] == '\\' ? 2 : 1;
+    if (at_ >= text_.size()) return std::nullopt;
+    return Span{begin, at_++ - begin};
   }
 
   static bool NamesAType(std::string_view value) {
@@ -83,17 +101,16 @@ class DTypeFinder {
   }
 
   std::string_view text_;
+  size_t at_ = 0;
 };
 
 }  // namespace
 
 std::optional<std::string> ReplaceDTypes(const std::string& json, std::string_view dtype) {
-  simdjson::dom::parser parser;
-  simdjson::dom::object object;
-  if (parser.parse(json).get(object)) return std::nullopt;
-  std::string out = json;
   const auto spans = DTypeFinder(json).Find();
-  for (auto span = spans.rbegin(); span != spans.rend(); ++span)
+  if (!spans) return std::nullopt;
+  std::string out = json;
+  for (auto span = spans->rbegin(); span != spans->rend(); ++span)
     out.replace(span->begin, span->length, dtype);
   return out;
 }

@@ -71,10 +71,17 @@ Result<Metadata> MetadataBuilder::Build(const Value& root) {
     return std::unexpected(Bad("",
                                "a pickle without the dicts state_dict_metadata and storage_data",
                                "the Metadata object of a PyTorch distributed checkpoint"));
-  if (!storage->entries().empty())
-    return std::unexpected(Bad("", "an entry of storage_data of another shape",
+  if (!storage->entries().empty()) {
+    const Value& key = storage->entries()[0].key;
+    const Handle handle(key.is(Kind::kFolded) ? key.handle() : 0);
+    const std::string_view name =
+        handle.type() == Class::kIndex
+            ? folder_.names().texts()[folder_.indices()[handle.index()].name]
+            : std::string_view();
+    return std::unexpected(Bad(name, "an entry of storage_data of another shape",
                                "entries MetadataIndex -> _StorageInfo with a path, an offset and a "
                                "length"));
+  }
   RESHARD_TRY(AddRecords(*state));
   if (const Value* paths = DictField(root, "planner_data")) AddPaths(*paths);
   RESHARD_TRY(CheckFiles());

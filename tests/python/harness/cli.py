@@ -14,7 +14,9 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 FIXTURES = REPOSITORY / "tests" / "data" / "fixtures"
-RESHARD = Path(os.environ.get("RESHARD", REPOSITORY / "build" / "release" / "bin" / "reshard"))
+RESHARD = Path(
+    os.environ.get("RESHARD", REPOSITORY / "build" / "release" / "bin" / "reshard")
+).resolve()
 
 OK, NO, USAGE, SOURCE, MAPPING, DESTINATION, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 

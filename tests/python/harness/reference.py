@@ -23,7 +23,7 @@ def hub_name(key: str) -> str | None:
 
 def is_expected_form(key: str) -> bool:
     """Keys whose prefix is stripped without a warning."""
-    return key.startswith(("model.model.", "model.base_model.")) or key == "model.lm_head.weight"
+    return key.startswith("model.model.") or key == "model.lm_head.weight"
 
 
 def cast(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
