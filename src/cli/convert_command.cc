@@ -39,11 +39,6 @@ Result<ConvertRequest> RequestOf(const Options& options, std::string* plan_id) {
 }
 
 Result<> Run(const Options& options) {
-  if (options.plan.empty() && options.request.to.empty())
-    return std::unexpected(Error{.kind = ErrorKind::kUsage,
-                                 .found = "--to is missing",
-                                 .expected = "--to hf",
-                                 .help = "reshard convert --help"});
   std::string plan_id;
   auto request = RequestOf(options, &plan_id);
   if (!request) return std::unexpected(std::move(request).error());

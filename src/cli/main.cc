@@ -8,6 +8,7 @@
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "cli/suggest.h"
 #include "reshard/convert.h"
 
 namespace reshard::cli {
@@ -45,6 +46,10 @@ int Run(int argc, char** argv) {
     std::function<Result<>()> run = command.declare(*sub);
     sub->callback([&chosen, run = std::move(run)] { chosen = run; });
   }
+  if (argc == 1) {
+    Say(app.help());
+    return ExitCode(ErrorKind::kUsage);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {
@@ -52,8 +57,11 @@ int Run(int argc, char** argv) {
   } catch (const CLI::ParseError& fault) {
     const CLI::App* at = &app;
     for (const CLI::App* sub : app.get_subcommands()) at = sub;
+    // A subcommand is also missing where its name was misspelt.
+    const Unknown what = !app.remaining(true).empty() ? DescribeUnknown(app) : Unknown{.found = fault.what()};
     PrintError({.kind = ErrorKind::kUsage,
-                .found = fault.what(),
+                .found = what.found,
+                .expected = what.expected,
                 .help = at == &app ? "reshard --help"
                                    : fmt::format("reshard {} --help", at->get_name())});
     return ExitCode(ErrorKind::kUsage);

@@ -13,7 +13,6 @@ std::function<Result<>()> DeclarePlan(CLI::App& app) {
   };
   auto options = std::make_shared<Options>();
   options->request.Declare(app);
-  app.get_option("--to")->required();
   app.add_option("-o,--output", options->output, "store the plan: -o plan.json");
   options->saying.Declare(app);
   app.footer("Example: reshard plan ckpt/step-1000 out --to hf -o plan.json\n"

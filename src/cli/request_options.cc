@@ -27,7 +27,7 @@ void RequestOptions::Declare(CLI::App& app) {
   const std::string what = "Source and target";
   app.add_option("SRC", source, "a DCP or Hugging Face directory, or a .pt file")->required();
   app.add_option("DST", destination, "the directory to write: out/my-model")->required();
-  app.add_option("--to", to, "target kind: hf")->check(CLI::IsMember({"hf"}))->group(what);
+  app.add_option("--to", to, "target kind: hf [hf]")->check(CLI::IsMember({"hf"}))->group(what);
   app.add_option("--from", from, "source kind: auto, dcp, hf or pt [auto]")
       ->check(CLI::IsMember({"auto", "dcp", "hf", "pt"}))
       ->group(what);

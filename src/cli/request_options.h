@@ -15,7 +15,7 @@ namespace reshard::cli {
 struct RequestOptions {
   std::string source;
   std::string destination;
-  std::string to;
+  std::string to = "hf";
   std::string from = "auto";
   std::string recipe = "auto";
   std::string packing = "natural";
