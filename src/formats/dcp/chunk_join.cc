@@ -10,7 +10,9 @@ uint32_t ChunkJoin::Find(Range* range, uint32_t start) {
   if (range->next < range->count) {
     const uint32_t guess = range->first + range->next;
     if (std::ranges::equal(StartOf(*range, guess), wanted)) {
-      ++range->next;
+      // Entries come rank by rank, so that the next chunk of this tensor is wanted when those of
+      // all others have been in between.
+      if (++range->next < range->count) __builtin_prefetch(&ints_[boxes_[guess + 1]]);
       return guess;
     }
   }

@@ -213,20 +213,27 @@ Result<> MetadataBuilder::JoinChunk(const MetadataFolder::Index& index, uint32_t
 }
 
 Result<> MetadataBuilder::FillChunks() {
+  // Entries are stored rank by rank, chunks listed tensor by tensor: each is far from the one
+  // before.
+  constexpr uint32_t kAhead = 16;
   const GrowingArray<uint32_t>& boxes = folder_.chunk_boxes();
-  out_.chunks.resize(boxes.size());
-  for (const TensorRecord& tensor : out_.tensors) {
-    const uint32_t rank = static_cast<uint32_t>(tensor.shape.size());
-    for (uint32_t i = tensor.first_chunk; i < tensor.first_chunk + tensor.chunk_count; ++i) {
-      if (storage_of_chunk_[i] == MetadataFolder::kNone) {
-        const std::span<const int64_t> start = folder_.ints().span(boxes[i], rank);
-        return std::unexpected(Bad(
-            tensor.name,
-            fmt::format("a chunk at ({}) without an entry in storage_data", fmt::join(start, ", ")),
-            "one entry for each chunk"));
-      }
-      const MetadataFolder::Storage& storage = folder_.storages()[storage_of_chunk_[i]];
-      out_.chunks[i] = {storage.offset, storage.length, storage.file, boxes[i]};
+  const GrowingArray<MetadataFolder::Storage>& storages = folder_.storages();
+  out_.chunks.reserve(boxes.size());
+  for (TensorRecord& tensor : out_.tensors) {
+    const uint32_t begin = tensor.first_chunk;
+    const uint32_t end = begin + tensor.chunk_count;
+    tensor.first_chunk = static_cast<uint32_t>(out_.chunks.size());
+    for (uint32_t i = begin; i < end; ++i) {
+      if (i + kAhead < end && storage_of_chunk_[i + kAhead] != MetadataFolder::kNone)
+        __builtin_prefetch(&storages[storage_of_chunk_[i + kAhead]]);
+      if (storage_of_chunk_[i] == MetadataFolder::kNone)
+        return std::unexpected(
+            Bad(tensor.name,
+                fmt::format("a chunk at ({}) without an entry in storage_data",
+                            fmt::join(folder_.ints().span(boxes[i], tensor.shape.size()), ", ")),
+                "one entry for each chunk"));
+      const MetadataFolder::Storage& storage = storages[storage_of_chunk_[i]];
+      out_.chunks.push_back({storage.offset, storage.length, storage.file, boxes[i]});
       NoteTransforms(storage);
     }
   }

@@ -121,8 +121,6 @@ Handle MetadataFolder::Size(const Value* value) {
   return AppendInts(value->items());
 }
 
-bool MetadataFolder::HasRoom(size_t ints) const { return ints_.size() + ints <= max_ints_; }
-
 Handle MetadataFolder::FoldProperties(const ObjectParts& object) {
   // (dtype, layout, requires_grad, memory format, pin_memory[, strides from torch 2.15 on])
   if (!object.state.is(Kind::kTuple) || properties_.size() > kMaxRecords) return {};

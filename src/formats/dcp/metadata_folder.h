@@ -110,7 +110,7 @@ class MetadataFolder final : public pickle::Folder {
   // A torch.Size, or a bare tuple of integers, as a kSize.
   Handle Size(const pickle::Value* value);
   Handle AppendInts(std::span<const pickle::Value> items);
-  bool HasRoom(size_t ints) const;
+  bool HasRoom(size_t ints) const { return ints_.size() + ints <= max_ints_; }
   std::optional<uint32_t> TransformList(const pickle::Value* value);
   // Adds the tensor's chunks that are not empty; false where one of them is not right.
   bool AddChunks(const pickle::Value* chunks, Tensor* tensor);

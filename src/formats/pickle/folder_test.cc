@@ -60,7 +60,9 @@ TEST(FolderTest, FoldedGraphShowsTheSame) {
 }
 
 TEST(FolderTest, FoldedObjectsTakeNoMemory) {
-  std::string bytes = "\x80\x04\x8c\x05model\x94\x8c\x03Obj\x94\x93\x94" "0](";
+  std::string bytes =
+      "\x80\x04\x8c\x05model\x94\x8c\x03Obj\x94\x93\x94"
+      "0](";
   for (int i = 0; i < 20000; ++i)
     bytes += "h\x02)\x81\x94}\x94(\x8c\x01k\x94\x8c\x28" + std::string(40, 'v') +
              "\x94\x8c\x01l](K\x01K\x02K\x03"

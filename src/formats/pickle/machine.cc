@@ -53,164 +53,71 @@ Machine::Cursor Machine::Loop(Cursor c) {
       if (c.p == nullptr) return c;
     }
     op_ = c.p;
+    // clang-format off
     switch (static_cast<Op>(*c.p++)) {
-      case Op::kProto:
-        c = Proto(c);
-        break;
-      case Op::kFrame:
-        c.p += 8;
-        break;
+      case Op::kProto: c = Proto(c); break;
+      case Op::kFrame: c.p += 8; break;
       case Op::kStop:
         if (c.top != stack_.get() + 1 || !marks_.empty())
           return Fail("the pickle stops with values left over", "exactly one value");
         return c;
 
-      case Op::kNone:
-        c = Push(c, Value());
-        break;
-      case Op::kNewTrue:
-        c = Push(c, MakeScalar(Kind::kBool, 1));
-        break;
-      case Op::kNewFalse:
-        c = Push(c, MakeScalar(Kind::kBool, 0));
-        break;
-      case Op::kBinInt1:
-        c = Push({c.p + 1, c.top}, MakeInt(*c.p));
-        break;
-      case Op::kBinInt2:
-        c = Push({c.p + 2, c.top}, MakeInt(LoadLittle<uint16_t>(c.p)));
-        break;
-      case Op::kBinInt:
-        c = Push({c.p + 4, c.top}, MakeInt(LoadLittle<int32_t>(c.p)));
-        break;
-      case Op::kLong1:
-        c = Long({c.p + 1, c.top}, *c.p);
-        break;
-      case Op::kLong4:
-        c = Long({c.p + 4, c.top}, LoadLittle<uint32_t>(c.p));
-        break;
-      case Op::kBinFloat:
-        c = Float(c);
-        break;
+      case Op::kNone: c = Push(c, Value()); break;
+      case Op::kNewTrue: c = Push(c, MakeScalar(Kind::kBool, 1)); break;
+      case Op::kNewFalse: c = Push(c, MakeScalar(Kind::kBool, 0)); break;
+      case Op::kBinInt1: c = Push({c.p + 1, c.top}, MakeInt(*c.p)); break;
+      case Op::kBinInt2: c = Push({c.p + 2, c.top}, MakeInt(LoadLittle<uint16_t>(c.p))); break;
+      case Op::kBinInt: c = Push({c.p + 4, c.top}, MakeInt(LoadLittle<int32_t>(c.p))); break;
+      case Op::kLong1: c = Long({c.p + 1, c.top}, *c.p); break;
+      case Op::kLong4: c = Long({c.p + 4, c.top}, LoadLittle<uint32_t>(c.p)); break;
+      case Op::kBinFloat: c = Float(c); break;
 
-      case Op::kShortBinUnicode:
-        c = ShortText(c);
-        break;
-      case Op::kShortBinString:
-        c = Text({c.p + 1, c.top}, *c.p, Kind::kString);
-        break;
+      case Op::kShortBinUnicode: c = Memoized(ShortText(c)); break;
+      case Op::kShortBinString: c = Text({c.p + 1, c.top}, *c.p, Kind::kString); break;
       case Op::kBinString:
-      case Op::kBinUnicode:
-        c = Text({c.p + 4, c.top}, LoadLittle<uint32_t>(c.p), Kind::kString);
-        break;
-      case Op::kBinUnicode8:
-        c = Text({c.p + 8, c.top}, LoadLittle<uint64_t>(c.p), Kind::kString);
-        break;
-      case Op::kShortBinBytes:
-        c = Text({c.p + 1, c.top}, *c.p, Kind::kBytes);
-        break;
-      case Op::kBinBytes:
-        c = Text({c.p + 4, c.top}, LoadLittle<uint32_t>(c.p), Kind::kBytes);
-        break;
+      case Op::kBinUnicode: c = Text({c.p + 4, c.top}, LoadLittle<uint32_t>(c.p), Kind::kString); break;
+      case Op::kBinUnicode8: c = Text({c.p + 8, c.top}, LoadLittle<uint64_t>(c.p), Kind::kString); break;
+      case Op::kShortBinBytes: c = Text({c.p + 1, c.top}, *c.p, Kind::kBytes); break;
+      case Op::kBinBytes: c = Text({c.p + 4, c.top}, LoadLittle<uint32_t>(c.p), Kind::kBytes); break;
       case Op::kBinBytes8:
-      case Op::kByteArray8:
-        c = Text({c.p + 8, c.top}, LoadLittle<uint64_t>(c.p), Kind::kBytes);
-        break;
+      case Op::kByteArray8: c = Text({c.p + 8, c.top}, LoadLittle<uint64_t>(c.p), Kind::kBytes); break;
 
-      case Op::kMark:
-        c = Mark(c);
-        break;
-      case Op::kPop:
-        c = Drop(c, 1);
-        break;
-      case Op::kPopMark:
-        c = ToMark<&Machine::Drop>(c);
-        break;
-      case Op::kDup:
-        c = Dup(c);
-        break;
+      case Op::kMark: c = Mark(c); break;
+      case Op::kPop: c = Drop(c, 1); break;
+      case Op::kPopMark: c = ToMark<&Machine::Drop>(c); break;
+      case Op::kDup: c = Dup(c); break;
 
-      case Op::kEmptyTuple:
-        c = Push(c, MakeNode(Kind::kTuple, nullptr));
-        break;
-      case Op::kTuple1:
-        c = Tuple(c, 1);
-        break;
-      case Op::kTuple2:
-        c = Tuple(c, 2);
-        break;
-      case Op::kTuple3:
-        c = Tuple(c, 3);
-        break;
-      case Op::kTuple:
-        c = ToMark<&Machine::Tuple>(c);
-        break;
-      case Op::kEmptyList:
-        c = Container<ListNode>(c, Kind::kList);
-        break;
-      case Op::kEmptySet:
-        c = Container<ListNode>(c, Kind::kSet);
-        break;
-      case Op::kFrozenSet:
-        c = ToMark<&Machine::FrozenSet>(c);
-        break;
-      case Op::kEmptyDict:
-        c = Container<DictNode>(c, Kind::kDict);
-        break;
-      case Op::kAppend:
-        c = AddItems(c, 1);
-        break;
+      case Op::kEmptyTuple: c = Push(c, MakeNode(Kind::kTuple, nullptr)); break;
+      case Op::kTuple1: c = Memoized(Tuple(c, 1)); break;
+      case Op::kTuple2: c = Memoized(Tuple(c, 2)); break;
+      case Op::kTuple3: c = Memoized(Tuple(c, 3)); break;
+      case Op::kTuple: c = Memoized(ToMark<&Machine::Tuple>(c)); break;
+      case Op::kEmptyList: c = Memoized(Container<ListNode>(c, Kind::kList)); break;
+      case Op::kEmptySet: c = Container<ListNode>(c, Kind::kSet); break;
+      case Op::kFrozenSet: c = ToMark<&Machine::FrozenSet>(c); break;
+      case Op::kEmptyDict: c = Memoized(Container<DictNode>(c, Kind::kDict)); break;
+      case Op::kAppend: c = AddItems(c, 1); break;
       case Op::kAppends:
-      case Op::kAddItems:
-        c = ToMark<&Machine::AddItems>(c);
-        break;
-      case Op::kSetItem:
-        c = AddEntries(c, 2);
-        break;
-      case Op::kSetItems:
-        c = ToMark<&Machine::AddEntries>(c);
-        break;
+      case Op::kAddItems: c = ToMark<&Machine::AddItems>(c); break;
+      case Op::kSetItem: c = AddEntries(c, 2); break;
+      case Op::kSetItems: c = ToMark<&Machine::AddEntries>(c); break;
 
-      case Op::kGlobal:
-        c = Global(c);
-        break;
-      case Op::kStackGlobal:
-        c = StackGlobal(c);
-        break;
-      case Op::kBinPersId:
-        c = PersistentId(c);
-        break;
-      case Op::kReduce:
-        c = Reduce(c);
-        break;
-      case Op::kNewObj:
-        c = NewObject(c);
-        break;
-      case Op::kNewObjEx:
-        c = NewObjectEx(c);
-        break;
-      case Op::kBuild:
-        c = Build(c);
-        break;
+      case Op::kGlobal: c = Global(c); break;
+      case Op::kStackGlobal: c = StackGlobal(c); break;
+      case Op::kBinPersId: c = PersistentId(c); break;
+      case Op::kReduce: c = Memoized(Reduce(c)); break;
+      case Op::kNewObj: c = Memoized(NewObject(c)); break;
+      case Op::kNewObjEx: c = NewObjectEx(c); break;
+      case Op::kBuild: c = Build(c); break;
 
-      case Op::kBinGet:
-        c = Get({c.p + 1, c.top}, *c.p);
-        break;
-      case Op::kLongBinGet:
-        c = Get({c.p + 4, c.top}, LoadLittle<uint32_t>(c.p));
-        break;
-      case Op::kMemoize:
-        c = Memoize(c);
-        break;
-      case Op::kBinPut:
-        c = Put({c.p + 1, c.top}, *c.p);
-        break;
-      case Op::kLongBinPut:
-        c = Put({c.p + 4, c.top}, LoadLittle<uint32_t>(c.p));
-        break;
-      default:
-        return Fail(UnknownOpcodeError(window_, op_));
+      case Op::kBinGet: c = Get({c.p + 1, c.top}, *c.p); break;
+      case Op::kLongBinGet: c = Get({c.p + 4, c.top}, LoadLittle<uint32_t>(c.p)); break;
+      case Op::kMemoize: c = Memoize(c); break;
+      case Op::kBinPut: c = Put({c.p + 1, c.top}, *c.p); break;
+      case Op::kLongBinPut: c = Put({c.p + 4, c.top}, LoadLittle<uint32_t>(c.p)); break;
+      default: return Fail(UnknownOpcodeError(window_, op_));
     }
+    // clang-format on
     if (c.p == nullptr) [[unlikely]]
       return c;
   }
@@ -260,9 +167,11 @@ inline Machine::Cursor Machine::Get(Cursor c, uint32_t slot) {
   return Push(c, *value);
 }
 
-inline Machine::Cursor Machine::Memoize(Cursor c) {
-  if (!memo_.Append()) [[likely]]
-    return c;
+[[gnu::always_inline]] inline Machine::Cursor Machine::Memoize(Cursor c) {
+  return memo_.Append() ? Remember(c) : c;
+}
+
+Machine::Cursor Machine::Remember(Cursor c) {
   const uint32_t slot = memo_.size() - 1;
   if (!Has(c, 1)) return FailUnderflow();
   if (memo_.sparse())
@@ -270,6 +179,12 @@ inline Machine::Cursor Machine::Memoize(Cursor c) {
   memo_.Set(slot, c.top[-1]);
   Keep(c.top[-1], slot);
   return c;
+}
+
+[[gnu::always_inline]] inline Machine::Cursor Machine::Memoized(Cursor c) {
+  if (c.p == nullptr || static_cast<Op>(*c.p) != Op::kMemoize) return c;
+  op_ = c.p++;
+  return Memoize(c);
 }
 
 Machine::Cursor Machine::Put(Cursor c, uint32_t slot) {

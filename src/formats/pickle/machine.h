@@ -53,6 +53,9 @@ class Machine {
   Cursor Dup(Cursor c);
   Cursor Get(Cursor c, uint32_t slot);
   Cursor Memoize(Cursor c);
+  Cursor Remember(Cursor c);  // for a slot that is read at some time
+  // Carries out the MEMOIZE that follows nearly every new value; zeros follow the source's end.
+  Cursor Memoized(Cursor c);
   Cursor Put(Cursor c, uint32_t slot);
   Cursor Proto(Cursor c);
   Cursor ShortText(Cursor c);
@@ -82,7 +85,9 @@ class Machine {
   // Pushes the global of two names that lie in the arena.
   Cursor PushGlobal(Cursor c, std::string_view module, std::string_view name);
   Cursor PushObject(Cursor c, const ObjectParts& parts);
-  static FoldRule RuleOf(const Value& callable);
+  static FoldRule RuleOf(const Value& callable) {
+    return callable.is(Kind::kGlobal) ? MutableNode<GlobalNode>(callable)->rule : FoldRule();
+  }
   Cursor CopyLine(Cursor c, std::string_view* out);
   Cursor Append(Cursor c, Value* target, std::span<const Value> items);
   // The container that `value` is, made first where it is None; null for want of memory.

@@ -52,10 +52,6 @@ Machine::Cursor Machine::PersistentId(Cursor c) {
   return Push({c.p, c.top - 1}, out);
 }
 
-FoldRule Machine::RuleOf(const Value& callable) {
-  return callable.is(Kind::kGlobal) ? MutableNode<GlobalNode>(callable)->rule : FoldRule();
-}
-
 Machine::Cursor Machine::Reduce(Cursor c) {
   if (!Has(c, 2)) return FailUnderflow();
   const ObjectParts parts{.callable = c.top[-2], .args = c.top[-1]};
