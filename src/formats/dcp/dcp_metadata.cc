@@ -24,7 +24,7 @@ std::span<const std::string> Metadata::TransformsOf(uint32_t file, uint64_t offs
 }
 
 Result<Metadata> DecodeMetadata(const ByteSource& source, const pickle::Limits& limits) {
-  MetadataFolder folder(limits.max_memory);
+  MetadataFolder folder(limits.max_memory, source.size());
   RESHARD_ASSIGN(const pickle::Document document, pickle::Decode(source, 0, limits, &folder));
   return MetadataBuilder(source.name(), &folder).Build(document.root());
 }

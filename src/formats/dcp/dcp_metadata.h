@@ -57,7 +57,7 @@ struct Metadata {
   std::vector<TensorRecord> tensors;
   std::vector<ObjectRecord> objects;
   std::vector<Chunk> chunks;
-  std::vector<int64_t> boxes;
+  std::vector<int64_t> boxes;                         ///< and other integers between them
   std::vector<Transforms> transforms;                 ///< distinct ones
   std::vector<TransformedEntry> transformed_entries;  ///< sorted by (file, offset)
   std::vector<std::string> notes;  ///< what a person should know, one sentence each

@@ -135,7 +135,7 @@ class Merger {
       out_.chunks.push_back(piece.chunk);
     }
     tensor.chunk_count = static_cast<uint32_t>(out_.chunks.size()) - tensor.first_chunk;
-    pieces = {};
+    pieces = std::vector<Piece>();
     return {};
   }
 

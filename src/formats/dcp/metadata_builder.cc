@@ -88,12 +88,12 @@ Result<Metadata> MetadataBuilder::Build(const Value& root) {
   RESHARD_TRY(Join());
   RESHARD_TRY(FillObjects());
   RESHARD_TRY(FillChunks());
-  RESHARD_TRY(MoveBoxes());
   RESHARD_TRY(SortTransforms());
 
   const auto& files = folder_.files().texts();
   out_.files.assign(files.begin(), files.end());
   out_.transforms = std::move(folder_.transforms());
+  out_.boxes = std::move(folder_.ints());
   return std::move(out_);
 }
 
@@ -133,7 +133,8 @@ Result<> MetadataBuilder::AddTensor(std::string_view name, const Value& value) {
                                "a dense tensor of a type that torch.save writes, and chunks of its "
                                "rank with sizes that are no negative numbers"));
   const MetadataFolder::Properties& properties = folder_.properties()[tensor.properties];
-  const auto shape = folder_.ints().span(tensor.size.index(), tensor.size.rank());
+  const auto shape =
+      std::span<const int64_t>(folder_.ints()).subspan(tensor.size.index(), tensor.size.rank());
   out_.tensors.push_back({.name = std::string(name),
                           .dtype = properties.dtype,
                           .shape = Shape(shape.begin(), shape.end()),
@@ -179,9 +180,9 @@ Result<> MetadataBuilder::Join() {
   std::vector<std::optional<uint32_t>> record_of;
   for (const std::string& name : folder_.names().texts()) record_of.push_back(names_.Find(name));
 
-  ChunkJoin join(folder_.ints().span(), folder_.chunk_boxes().span());
+  ChunkJoin join(folder_.ints(), folder_.chunk_boxes());
   uint64_t unknown = 0;
-  for (const MetadataFolder::Index& index : folder_.indices().span()) {
+  for (const MetadataFolder::Index& index : folder_.indices()) {
     if (index.storage == MetadataFolder::kNone) continue;
     const auto number = record_of[index.name];
     if (!number) {
@@ -195,7 +196,7 @@ Result<> MetadataBuilder::Join() {
   if (unknown != 0)
     out_.notes.push_back(
         fmt::format("{} stored entries belong to no name in the state dict; ignored", unknown));
-  folder_.indices() = {};
+  folder_.indices() = std::vector<MetadataFolder::Index>();
   return {};
 }
 
@@ -216,8 +217,8 @@ Result<> MetadataBuilder::FillChunks() {
   // Entries are stored rank by rank, chunks listed tensor by tensor: each is far from the one
   // before.
   constexpr uint32_t kAhead = 16;
-  const GrowingArray<uint32_t>& boxes = folder_.chunk_boxes();
-  const GrowingArray<MetadataFolder::Storage>& storages = folder_.storages();
+  const std::vector<uint32_t>& boxes = folder_.chunk_boxes();
+  const std::vector<MetadataFolder::Storage>& storages = folder_.storages();
   out_.chunks.reserve(boxes.size());
   for (TensorRecord& tensor : out_.tensors) {
     const uint32_t begin = tensor.first_chunk;
@@ -227,18 +228,19 @@ Result<> MetadataBuilder::FillChunks() {
       if (i + kAhead < end && storage_of_chunk_[i + kAhead] != MetadataFolder::kNone)
         __builtin_prefetch(&storages[storage_of_chunk_[i + kAhead]]);
       if (storage_of_chunk_[i] == MetadataFolder::kNone)
-        return std::unexpected(
-            Bad(tensor.name,
-                fmt::format("a chunk at ({}) without an entry in storage_data",
-                            fmt::join(folder_.ints().span(boxes[i], tensor.shape.size()), ", ")),
-                "one entry for each chunk"));
+        return std::unexpected(Bad(
+            tensor.name,
+            fmt::format(
+                "a chunk at ({}) without an entry in storage_data",
+                fmt::join(std::span(folder_.ints()).subspan(boxes[i], tensor.shape.size()), ", ")),
+            "one entry for each chunk"));
       const MetadataFolder::Storage& storage = storages[storage_of_chunk_[i]];
       out_.chunks.push_back({storage.offset, storage.length, storage.file, boxes[i]});
       NoteTransforms(storage);
     }
   }
-  folder_.storages() = {};
-  storage_of_chunk_ = {};
+  folder_.storages() = std::vector<MetadataFolder::Storage>();
+  storage_of_chunk_ = std::vector<uint32_t>();
   return {};
 }
 
@@ -253,27 +255,6 @@ Result<> MetadataBuilder::FillObjects() {
     object.offset = storage.offset;
     object.length = storage.length;
     NoteTransforms(storage);
-  }
-  return {};
-}
-
-// The folder's integers hold coordinates of much else.
-Result<> MetadataBuilder::MoveBoxes() {
-  uint64_t count = 0;
-  for (const TensorRecord& tensor : out_.tensors)
-    count += uint64_t{2} * tensor.shape.size() * tensor.chunk_count;
-  // Chunks that are one object of the pickle become several.
-  if (count > folder_.max_ints())
-    return std::unexpected(Bad("", fmt::format("chunks with {} coordinates", count),
-                               fmt::format("at most {}", folder_.max_ints())));
-  out_.boxes.reserve(count);
-  for (const TensorRecord& tensor : out_.tensors) {
-    for (uint32_t i = 0; i < tensor.chunk_count; ++i) {
-      Chunk& chunk = out_.chunks[tensor.first_chunk + i];
-      const auto box = folder_.ints().span(chunk.box, 2 * tensor.shape.size());
-      chunk.box = static_cast<uint32_t>(out_.boxes.size());
-      out_.boxes.insert(out_.boxes.end(), box.begin(), box.end());
-    }
   }
   return {};
 }

@@ -38,7 +38,6 @@ class MetadataBuilder {
   Result<> JoinChunk(const MetadataFolder::Index& index, uint32_t tensor, ChunkJoin* join);
   Result<> FillChunks();
   Result<> FillObjects();
-  Result<> MoveBoxes();
   Result<> SortTransforms();
 
   Error Bad(std::string_view tensor, std::string found, std::string expected) const;

@@ -58,6 +58,17 @@ std::optional<uint64_t> Unsigned(const Value* value) {
 
 }  // namespace
 
+// A chunk takes some 140 bytes of the document, and 12 for each coordinate. Memory that is reserved
+// and not used stays untouched, whereas growing would copy what there is, time and again.
+MetadataFolder::MetadataFolder(uint64_t max_memory, uint64_t document_size)
+    : max_ints_(std::min<uint64_t>(max_memory / sizeof(int64_t), kMaxRecords)) {
+  ints_.reserve(std::min(max_ints_, document_size / 12));
+  const uint64_t chunks = std::min<uint64_t>(max_ints_, document_size / 128);
+  chunk_boxes_.reserve(chunks);
+  indices_.reserve(chunks);
+  storages_.reserve(chunks);
+}
+
 FoldRule MetadataFolder::OnGlobal(std::string_view module, std::string_view name) {
   if (module == "torch" && name == "Size") return {FoldAt::kCall, uint32_t(Class::kSize)};
   // The classes moved between torch 2.2 and 2.3, so the module is not compared whole.
@@ -110,8 +121,7 @@ Handle MetadataFolder::AppendInts(std::span<const Value> items) {
   for (const Value& item : items)
     if (!item.is(Kind::kInt)) return {};
   const auto index = static_cast<uint32_t>(ints_.size());
-  int64_t* out = ints_.Append(items.size());
-  for (const Value& item : items) *out++ = item.as_int();
+  for (const Value& item : items) ints_.push_back(item.as_int());
   return Handle(Class::kSize, index, static_cast<uint32_t>(items.size()));
 }
 
@@ -152,9 +162,8 @@ Handle MetadataFolder::FoldChunk(const ObjectParts& object) {
   if (extent.index() == start.index() + rank) return Handle(Class::kChunk, start.index(), rank);
   if (!HasRoom(2 * rank)) return {};
   const auto box = static_cast<uint32_t>(ints_.size());
-  int64_t* out = ints_.Append(2 * rank);
-  std::copy_n(ints_.data() + start.index(), rank, out);
-  std::copy_n(ints_.data() + extent.index(), rank, out + rank);
+  for (const Handle& part : {start, extent})
+    for (uint32_t d = 0; d < rank; ++d) ints_.push_back(ints_[part.index() + d]);
   return Handle(Class::kChunk, box, rank);
 }
 
@@ -164,7 +173,7 @@ Handle MetadataFolder::FoldTensor(const ObjectParts& object) {
   if (!properties || !size || tensors_.size() > kMaxRecords) return {};
   Tensor out{.properties = properties.index(), .size = size};
   out.problem = properties_[out.properties].problem;
-  const std::span<const int64_t> shape = ints_.span(size.index(), size.rank());
+  const std::span<const int64_t> shape = Span(size.index(), size.rank());
   if (!CheckedNumel(shape) && out.problem == kNone)
     out.problem =
         AddProblem(fmt::format("the shape ({}), which no tensor can have", fmt::join(shape, ", ")));
@@ -186,7 +195,7 @@ bool MetadataFolder::AddChunks(const Value* chunks, Tensor* tensor) {
           AddProblem(fmt::format("a chunk of {} dimensions in a tensor of {}", chunk.rank(), rank));
       return true;
     }
-    const std::span<const int64_t> box = ints_.span(chunk.index(), 2 * rank);
+    const std::span<const int64_t> box = Span(chunk.index(), 2 * rank);
     bool empty = false;
     for (uint32_t d = 0; d < rank; ++d) {
       if (box[d] < 0 || box[rank + d] < 0 || !CheckedAdd(box[d], box[rank + d])) {

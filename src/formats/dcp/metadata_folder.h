@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "formats/dcp/dcp_metadata.h"
-#include "formats/dcp/growing_array.h"
 #include "formats/dcp/name_table.h"
 #include "formats/pickle/pickle.h"
 
@@ -78,9 +77,9 @@ class MetadataFolder final : public pickle::Folder {
   };
   static constexpr uint32_t kNone = ~uint32_t{0};
 
-  /// `max_memory`: bytes of coordinates.
-  explicit MetadataFolder(uint64_t max_memory)
-      : max_ints_(std::min<uint64_t>(max_memory / sizeof(int64_t), kNone - 1)) {}
+  /// `max_memory`: bytes of coordinates. `document_size`: bytes of the pickle, from which the room
+  /// for records is guessed.
+  MetadataFolder(uint64_t max_memory, uint64_t document_size);
 
   pickle::FoldRule OnGlobal(std::string_view module, std::string_view name) override;
   uint64_t Fold(uint32_t tag, const pickle::ObjectParts& object) override;
@@ -88,11 +87,10 @@ class MetadataFolder final : public pickle::Folder {
 
   std::span<const Tensor> tensors() const { return tensors_; }
   std::span<const Properties> properties() const { return properties_; }
-  GrowingArray<Index>& indices() { return indices_; }
-  GrowingArray<Storage>& storages() { return storages_; }
-  const GrowingArray<uint32_t>& chunk_boxes() const { return chunk_boxes_; }
-  GrowingArray<int64_t>& ints() { return ints_; }
-  uint64_t max_ints() const { return max_ints_; }
+  std::vector<Index>& indices() { return indices_; }
+  std::vector<Storage>& storages() { return storages_; }
+  const std::vector<uint32_t>& chunk_boxes() const { return chunk_boxes_; }
+  std::vector<int64_t>& ints() { return ints_; }
   const NameTable& names() const { return names_; }
   NameTable& files() { return files_; }
   std::vector<Transforms>& transforms() { return transforms_; }
@@ -109,6 +107,9 @@ class MetadataFolder final : public pickle::Folder {
 
   // A torch.Size, or a bare tuple of integers, as a kSize.
   Handle Size(const pickle::Value* value);
+  std::span<const int64_t> Span(uint32_t index, uint32_t rank) const {
+    return std::span(ints_).subspan(index, rank);
+  }
   Handle AppendInts(std::span<const pickle::Value> items);
   bool HasRoom(size_t ints) const { return ints_.size() + ints <= max_ints_; }
   std::optional<uint32_t> TransformList(const pickle::Value* value);
@@ -117,12 +118,12 @@ class MetadataFolder final : public pickle::Folder {
   uint32_t AddProblem(std::string text);
 
   uint64_t max_ints_;
-  GrowingArray<int64_t> ints_;
-  GrowingArray<uint32_t> chunk_boxes_;
+  std::vector<int64_t> ints_;
+  std::vector<uint32_t> chunk_boxes_;
   std::vector<Properties> properties_;
   std::vector<Tensor> tensors_;
-  GrowingArray<Index> indices_;
-  GrowingArray<Storage> storages_;
+  std::vector<Index> indices_;
+  std::vector<Storage> storages_;
   std::vector<Transforms> transforms_{1};
   std::vector<std::string> problems_;
   NameTable names_;
