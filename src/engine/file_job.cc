@@ -1,5 +1,6 @@
 #include "engine/file_job.h"
 
+#include <fmt/format.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -28,6 +29,13 @@ Result<> FileJob::Open() {
     open_result_ = [&]() -> Result<> {
       if (!plan_.copy_of.empty()) {
         RESHARD_ASSIGN(original_, InputFile::Open(plan_.copy_of));
+        if (original_->size() != plan_.size)
+          return std::unexpected(
+              Error{.kind = ErrorKind::kSource,
+                    .file = plan_.copy_of,
+                    .found = fmt::format("the file has {} bytes", original_->size()),
+                    .expected = fmt::format("{} bytes, as when the plan was made", plan_.size),
+                    .help = "run the same command again when nothing changes this file"});
       }
       std::error_code ignored;  // Creating the file tells.
       std::filesystem::create_directories(path_.parent_path(), ignored);
@@ -77,8 +85,8 @@ void FileJob::AddToCrcs(uint64_t block, uint64_t begin, std::span<const std::byt
     const size_t index = static_cast<size_t>(range - ranges.begin());
     if (parts.empty() || parts.back().first != index) parts.push_back({index, {}});
     CrcPart& part = parts.back().second;
-    part.crc = static_cast<uint32_t>(
-        crc32_z(part.crc, reinterpret_cast<const Bytef*>(bytes.data() + (from - begin)), to - from));
+    part.crc = static_cast<uint32_t>(crc32_z(
+        part.crc, reinterpret_cast<const Bytef*>(bytes.data() + (from - begin)), to - from));
     part.length += to - from;
   }
 }

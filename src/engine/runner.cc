@@ -1,14 +1,14 @@
 #include "engine/runner.h"
 
+#include <fmt/format.h>
+#include <xxhash.h>
+
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <map>
 #include <mutex>
 #include <thread>
-
-#include <fmt/format.h>
-#include <xxhash.h>
 
 #include "base/try.h"
 #include "engine/chunk_layouts.h"
@@ -20,11 +20,18 @@ namespace {
 
 constexpr auto kProgressInterval = std::chrono::milliseconds(100);
 
-// Stands for the state of the source's files: another hash, another source.
-std::string Fingerprint(const Catalog& catalog) {
+// Stands for the state of all files that are read: another hash, another source.
+std::string Fingerprint(const Plan& plan, const Catalog& catalog) {
   std::string text;
-  for (const SourceFile& file : catalog.files())
+  const auto add = [&](const SourceFile& file) {
     text += fmt::format("{} {} {} {}\n", file.size, file.mtime_ns, file.inode, file.path);
+  };
+  for (const SourceFile& file : catalog.files()) add(file);
+  for (const FilePlan& file : plan.files) {
+    if (file.copy_of.empty()) continue;
+    // One that is gone shows when it is copied.
+    if (const auto original = StatFile({}, file.copy_of)) add(*original);
+  }
   const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
   return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
 }
@@ -38,7 +45,8 @@ class Run {
   }
 
   Result<RunReport> Execute(Reporter& reporter) {
-    RESHARD_ASSIGN(Journal journal, Journal::Open(output_.path(), Fingerprint(source_.catalog())));
+    RESHARD_ASSIGN(Journal journal,
+                   Journal::Open(output_.path(), Fingerprint(plan_, source_.catalog())));
     journal_ = &journal;
     auto done = Write(reporter);
     if (!done) {
@@ -113,12 +121,12 @@ class Run {
     const uint64_t needed = plan_.total_bytes() - report_.bytes_resumed;
     RESHARD_ASSIGN(const uint64_t available, output_.FreeBytes());
     if (needed <= available) return {};
-    return std::unexpected(Error{
-        .kind = ErrorKind::kDestination,
-        .file = output_.path().string(),
-        .found = fmt::format("{} bytes are free on this file system", available),
-        .expected = fmt::format("{} bytes for the output", needed),
-        .help = "free some space, or choose a destination on another file system"});
+    return std::unexpected(
+        Error{.kind = ErrorKind::kDestination,
+              .file = output_.path().string(),
+              .found = fmt::format("{} bytes are free on this file system", available),
+              .expected = fmt::format("{} bytes for the output", needed),
+              .help = "free some space, or choose a destination on another file system"});
   }
 
   Result<> GiveFinalNames() const {
@@ -153,7 +161,8 @@ class Run {
           static_cast<size_t>(std::ranges::upper_bound(first_block_, step) - first_block_.begin()) -
           1;
       const FileJob::Tools tools{filler, hash, on_overflow, bytes_done_, stop_};
-      if (auto done = Step(job, step - first_block_[job], tools); !done) Fail(std::move(done).error());
+      if (auto done = Step(job, step - first_block_[job], tools); !done)
+        Fail(std::move(done).error());
     }
     std::lock_guard lock(mutex_);
     --running_;
@@ -206,7 +215,7 @@ class Run {
   std::vector<bool> finished_;                  // by file: done by an earlier run
   std::vector<std::unique_ptr<FileJob>> jobs_;  // the files still to be written
   std::vector<size_t> file_of_job_;
-  std::vector<uint64_t> first_block_;           // by job: its first step
+  std::vector<uint64_t> first_block_;  // by job: its first step
   uint64_t total_blocks_ = 0;
   std::atomic<uint64_t> next_step_ = 0;
   std::atomic<uint64_t> bytes_done_ = 0;

@@ -23,8 +23,7 @@ WindowFiller::WindowFiller(const Source& source, const ChunkIndex& index,
       buffer_(kWindowBytes + 2 * kMargin) {}
 
 Result<std::span<const std::byte>> WindowFiller::Fill(const FilePlan& file, uint64_t begin,
-                                                      uint64_t end,
-                                                      const OverflowFn& on_overflow) {
+                                                      uint64_t end, const OverflowFn& on_overflow) {
   const std::span<std::byte> window = std::span(buffer_).subspan(kMargin, end - begin);
   // Slots go first: what they leave in the margins of their neighbours is overwritten by those.
   auto slot = std::ranges::upper_bound(file.slots, begin, {}, &Slot::offset);
@@ -52,6 +51,7 @@ Result<> WindowFiller::FillSlot(const Slot& slot, uint64_t begin, uint64_t end,
   if (to <= slot.offset + from) return {};
   const int64_t first = static_cast<int64_t>(from / size);
   const int64_t last = static_cast<int64_t>((to - slot.offset + size - 1) / size);
+  const bool first_is_cut = from % size != 0;
   // Element 0 of the slot, were the window to reach that far back.
   const int64_t origin = static_cast<int64_t>(slot.offset) - static_cast<int64_t>(begin) +
                          static_cast<int64_t>(kMargin);
@@ -59,10 +59,10 @@ Result<> WindowFiller::FillSlot(const Slot& slot, uint64_t begin, uint64_t end,
   const Catalog& catalog = source_.catalog();
   const std::vector<int64_t> strides = RowMajorStrides(slot.view.shape());
   StridedCopy copy{.to = slot.view.dtype()};
+  size_t overflows = 0;
   const auto copy_piece = [&](int64_t box_at, const ChunkIndex::Piece& piece) -> Result<> {
     const Region& region = piece.region;
-    const ChunkLayout layout =
-        layouts_.Get(catalog, catalog.tensors()[region.source], piece.chunk);
+    const ChunkLayout layout = layouts_.Get(catalog, catalog.tensors()[region.source], piece.chunk);
     int64_t source_at = 0;
     for (size_t dim = 0; dim < region.start.size(); ++dim)
       source_at += region.start[dim] * layout.strides[dim];
@@ -71,22 +71,29 @@ Result<> WindowFiller::FillSlot(const Slot& slot, uint64_t begin, uint64_t end,
     copy.loops.clear();
     for (const Loop& loop : region.loops)
       copy.loops.push_back({loop.extent, layout.strides[loop.dim] * loop.step, loop.dst_stride});
-    auto overflows = gatherer_.Copy(layout, source_at, copy);
-    if (!overflows) {
-      if (overflows.error().tensor.empty()) overflows.error().tensor = slot.name;
-      return std::unexpected(std::move(overflows).error());
+    auto copied = gatherer_.Copy(layout, source_at, copy);
+    if (!copied) {
+      if (copied.error().tensor.empty()) copied.error().tensor = slot.name;
+      return std::unexpected(std::move(copied).error());
     }
-    if (*overflows > 0) on_overflow(slot, *overflows);
+    overflows += *copied;
     return {};
   };
-  return CutRange(slot.view.shape(), first, last, [&](BoxView box) -> Result<> {
+  const auto copy_box = [&](BoxView box) -> Result<> {
     int64_t box_at = 0;
     for (size_t dim = 0; dim < strides.size(); ++dim) box_at += box.start[dim] * strides[dim];
     return Lower(slot.view, box.start, box.extent, strides, [&](const Region& region) {
       return index_.Cut(region,
                         [&](const ChunkIndex::Piece& piece) { return copy_piece(box_at, piece); });
     });
-  });
+  };
+  if (first_is_cut) {
+    RESHARD_TRY(CutRange(slot.view.shape(), first, first + 1, copy_box));
+    overflows = 0;  // The window that holds the element's first byte counts it.
+  }
+  RESHARD_TRY(CutRange(slot.view.shape(), first + first_is_cut, last, copy_box));
+  if (overflows > 0) on_overflow(slot, overflows);
+  return {};
 }
 
 }  // namespace reshard

@@ -105,6 +105,7 @@ Result<> StagedOutput::Commit() {
     fs::path old = staging_;
     old += ".replaced";
     std::error_code code;
+    fs::remove_all(old, code);  // A run that was stopped right here left it.
     // One step where the file system can exchange names; else there is a moment without a
     // destination, but never one without either directory.
     if (::renameat2(AT_FDCWD, staging_.c_str(), AT_FDCWD, destination_.c_str(),

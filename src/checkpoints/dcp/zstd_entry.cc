@@ -108,7 +108,9 @@ Result<> ZstdEntry::ReadAt(uint64_t offset, std::span<std::byte> out) const {
   while (stream->position() < offset) {
     const auto part =
         std::span(skipped).first(std::min<uint64_t>(offset - stream->position(), skipped.size()));
-    RESHARD_TRY(stream->Read(part));
+    RESHARD_ASSIGN(const size_t count, stream->Read(part));
+    if (count < part.size())  // The file has changed since its size was learnt.
+      return std::unexpected(PastEndError(name(), offset, out.size(), stream->position()));
   }
   RESHARD_ASSIGN(const size_t count, stream->Read(out));
   if (count < out.size())
