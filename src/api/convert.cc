@@ -162,7 +162,8 @@ Result<Conversion> Conversion::Prepare(const ConvertRequest& request, Reporter& 
               .found = fmt::format("recipe '{}' takes none of the {} tensors", chosen.recipe.name(),
                                    catalog.tensors().size()),
               .expected = "weights of a model",
-              .help = "choose another recipe with --recipe; reshard inspect shows the names"});
+              .help = "reshard inspect shows the names; reshard recipe list, what other recipes "
+                      "there are"});
   }
   RESHARD_TRY(ApplyCasts(rules.casts, &mapping));
 
@@ -192,6 +193,14 @@ Result<ConvertSummary> Conversion::Run(const RunOptions& options, Reporter& repo
   RESHARD_ASSIGN(StagedOutput output,
                  StagedOutput::Open(state_->request.destination, plan.summary.plan_id,
                                     {.force = options.force, .resume = options.resume}));
+  if (output.replaces() && !fs::exists(fs::path(state_->request.destination) / kManifestName))
+    reporter.OnWarning(fmt::format("'{}' is not an output of reshard; all that it holds goes when "
+                                   "the new output is complete",
+                                   state_->request.destination));
+  for (const fs::path& other : output.LeftByOthers())
+    reporter.OnWarning(fmt::format("'{}' is left of a run with other options; delete it if that "
+                                   "run is not to go on",
+                                   other.string()));
   RESHARD_ASSIGN(const RunReport report,
                  RunPlan(plan, *state_->source, output, reporter,
                          {.jobs = JobsFor(options), .cancelled = options.cancelled}));

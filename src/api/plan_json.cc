@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <initializer_list>
+
 #include <fmt/format.h>
 #include <simdjson.h>
 
@@ -67,6 +70,13 @@ class RequestReader {
     std::string_view value;
     if (element_[key].get(value)) Fault(key);
     return std::string(value);
+  }
+  // Which of `names` the member is.
+  size_t Choice(const char* key, std::initializer_list<std::string_view> names) {
+    const std::string value = Text(key);
+    const auto at = std::ranges::find(names, value);
+    if (at == names.end()) Fault(key);
+    return static_cast<size_t>(at - names.begin());
   }
   uint64_t Number(const char* key) {
     uint64_t value = 0;
@@ -168,8 +178,10 @@ Result<StoredPlan> ParsePlanJson(const std::string& text, const std::string& fil
                          .destination = reader.Text("destination"),
                          .from = reader.Text("from"),
                          .recipe = reader.Text("recipe")};
-  request.packing =
-      reader.Text("packing") == "lexicographic" ? Packing::kLexicographic : Packing::kNatural;
+  (void)reader.Choice("to", {"hf"});
+  request.packing = reader.Choice("packing", {"natural", "lexicographic"}) == 1
+                        ? Packing::kLexicographic
+                        : Packing::kNatural;
   if (const std::string dtype = reader.Text("dtype"); dtype != "keep")
     request.dtype = reader.Type(dtype, "dtype");
   for (const simdjson::dom::element pair : reader.List("dtype_for")) {
@@ -182,7 +194,9 @@ Result<StoredPlan> ParsePlanJson(const std::string& text, const std::string& fil
       request.dtype_for.emplace_back(expression, *dtype);
   }
   request.shard_size = reader.Number("shard_size");
-  request.weights = reader.Text("weights") == "bin" ? Weights::kBin : Weights::kSafetensors;
+  request.weights = reader.Choice("weights", {"safetensors", "bin"}) == 1
+                        ? Weights::kBin
+                        : Weights::kSafetensors;
   request.assets_from = reader.Text("assets_from");
   for (const simdjson::dom::element expression : reader.List("ignore")) {
     std::string_view value;

@@ -17,7 +17,7 @@ std::string Plural(uint64_t count, std::string_view noun) {
   return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
-std::string PlanText(const ConvertRequest& request, const PlanDescription& plan) {
+std::string PlanText(const ConvertRequest& request, const PlanDescription& plan, bool verbose) {
   const PlanSummary& summary = plan.summary;
   std::string text;
   const auto line = [&](std::string_view label, std::string_view value) {
@@ -40,6 +40,9 @@ std::string PlanText(const ConvertRequest& request, const PlanDescription& plan)
                         Printable(plan.files[i].path));
   if (plan.files.size() > kMaxRows)
     text += fmt::format("  ... and {} more: --json lists them all\n", plan.files.size() - kMaxRows);
+  if (verbose)
+    for (const Dropped& drop : plan.dropped)
+      text += fmt::format("dropped: {} ({})\n", Printable(drop.name), Printable(drop.why));
   for (const std::string& missing : plan.missing_assets)
     text += fmt::format("missing: {}\n", Printable(missing));
   return text;
@@ -62,8 +65,8 @@ Result<> ShowPlan(const ConvertRequest& request, const SayingOptions& saying,
   }
   if (saying.json) {
     Print(PlanJson(request, plan));
-  } else if (!saying.quiet) {
-    Print(PlanText(request, plan));
+  } else if (!saying.quiet || file.empty()) {
+    Print(PlanText(request, plan, saying.verbose));
   }
   return {};
 }
@@ -92,7 +95,7 @@ Result<> ConvertAndReport(const ConvertRequest& request, const std::string& plan
   if (saying.json) Print(SummaryJson(summary) + "\n");
   if (saying.quiet) return {};
   const PlanSummary& plan = summary.plan;
-  Say(fmt::format("wrote {} ({} of weights and assets in {}) to {} in {:.1f} s\n",
+  Say(fmt::format("wrote {} ({} of weights and assets in {}) to {} in {:.2f} s\n",
                   Plural(plan.tensors, "tensor"), FormatByteSize(summary.bytes_written),
                   Plural(summary.files, "file"), Printable(request.destination), summary.seconds));
   if (summary.bytes_resumed > 0)
@@ -106,7 +109,8 @@ Result<> ConvertAndReport(const ConvertRequest& request, const std::string& plan
     Say(fmt::format("warning: {} of {} became infinite in the narrower type\n",
                     Plural(count, "finite value"), Printable(tensor)));
   for (const std::string& missing : summary.missing_assets)
-    Say(fmt::format("a loader will miss: {}; give it with --assets-from\n", Printable(missing)));
+    Say(fmt::format("a loader will miss: {}; give it with {}\n", Printable(missing),
+                    saying.assets_option));
   return {};
 }
 

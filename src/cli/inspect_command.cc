@@ -39,21 +39,22 @@ std::string Text(const Source& source, const std::vector<const Tensor*>& tensors
   const auto line = [&](std::string_view label, std::string_view value) {
     text += fmt::format("{:<11} {}\n", label, value);
   };
-  line("checkpoint", Printable(source.root()));
+  line("checkpoint", Printable(options.path));
   line("kind", fmt::format("{} ({})", source.kind(), Printable(source.evidence())));
   line("tensors", fmt::format("{} with {} elements, {}", totals.tensors, Count(totals.elements),
                               FormatByteSize(totals.bytes)));
   for (const auto& [dtype, of] : totals.by_dtype)
     line("", fmt::format("{:<15} {:>6}  {}", DTypeName(dtype), of.tensors,
                          FormatByteSize(of.bytes)));
-  line("chunks", fmt::format("{} in {} files", totals.chunks, catalog.files().size()));
+  line("chunks", fmt::format("{}", totals.chunks));
+  line("files", fmt::format("{}", catalog.files().size()));
   line("objects", fmt::format("{}", catalog.objects().size()));
   for (const std::string& note : source.notes()) line("note", Printable(note));
 
   const size_t limit = options.tensors ? tensors.size() : std::min(tensors.size(), kMaxRows);
   text += "\n";
   for (size_t i = 0; i < limit; ++i)
-    text += fmt::format("{:<10} {:<18} {}\n", DTypeName(tensors[i]->dtype),
+    text += fmt::format("{:<15} {:<18} {}\n", DTypeName(tensors[i]->dtype),
                         fmt::format("[{}]", fmt::join(tensors[i]->shape, ", ")),
                         Printable(tensors[i]->name));
   if (limit < tensors.size())
@@ -62,7 +63,7 @@ std::string Text(const Source& source, const std::vector<const Tensor*>& tensors
                                          : std::min(catalog.objects().size(), kMaxRows);
   for (size_t i = 0; i < objects; ++i) {
     const Object& object = catalog.objects()[i];
-    text += fmt::format("{:<10} {} = {}\n", "object", Printable(object.name),
+    text += fmt::format("{:<15} {} = {}\n", "object", Printable(object.name),
                         Printable(object.summary));
   }
   if (objects < catalog.objects().size())

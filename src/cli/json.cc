@@ -44,6 +44,25 @@ std::string WarningJson(std::string_view text) {
   return json.Take();
 }
 
+std::string ErrorJson(const Error& error) {
+  JsonWriter json;
+  Begin("error", &json);
+  json.Member("kind", ErrorKindName(error.kind));
+  json.Member("exit_code", ExitCode(error.kind));
+  json.Member("file", error.file);
+  json.Key("offset");
+  if (error.offset)
+    json.Value(*error.offset);
+  else
+    json.Value(nullptr);
+  json.Member("tensor", error.tensor);
+  json.Member("found", error.found);
+  json.Member("expected", error.expected);
+  json.Member("help", error.help);
+  json.EndObject();
+  return json.Take();
+}
+
 std::string SummaryJson(const ConvertSummary& summary) {
   JsonWriter json;
   Begin("summary", &json);
@@ -103,7 +122,7 @@ std::string InspectJson(const Source& source, const std::vector<const Tensor*>& 
   json.Member("root", source.root());
   const Totals totals = TotalsOf(tensors);
   json.Member("tensors", totals.tensors);
-  json.Member("parameters", totals.elements);
+  json.Member("elements", totals.elements);
   json.Member("bytes", totals.bytes);
   json.Member("chunks", totals.chunks);
   json.Key("dtypes");

@@ -12,6 +12,7 @@ namespace reshard::cli {
 
 std::string ProgressJson(const Progress& progress);
 std::string WarningJson(std::string_view text);
+std::string ErrorJson(const Error& error);
 std::string SummaryJson(const ConvertSummary& summary);
 std::string VerifyJson(const VerifyReport& report);
 std::string InspectJson(const Source& source, const std::vector<const Tensor*>& tensors,

@@ -1,12 +1,15 @@
+#include <algorithm>
 #include <cstdio>
 #include <exception>
-#include <optional>
+#include <span>
+#include <string_view>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "cli/json.h"
 #include "cli/output.h"
 #include "cli/suggest.h"
 #include "reshard/convert.h"
@@ -30,7 +33,8 @@ constexpr const char* kFooter =
     "  reshard verify my-model-hf\n\n"
     "Exit codes: 0 done, 1 the answer is no, 2 usage, 3 source unreadable or corrupt,\n"
     "4 the mapping does not fit, 5 destination, 6 stopped part-way, 70 a defect of ours,\n"
-    "130 interrupted. After 5, 6 and 130 the same command goes on where it stopped.";
+    "130 interrupted. After a failed or interrupted run, the same command keeps the files that\n"
+    "were finished.";
 
 int Run(int argc, char** argv) {
   CLI::App app("Turns a checkpoint of a large model in one layout into the same checkpoint in "
@@ -72,6 +76,9 @@ int Run(int argc, char** argv) {
     return ExitCode(ErrorKind::kDestination);  // Nobody reads what was printed.
   if (done) return 0;
   PrintError(done.error());
+  const std::span arguments(argv, static_cast<size_t>(argc));
+  if (std::ranges::find(arguments, std::string_view("--json")) != arguments.end())
+    Print(ErrorJson(done.error()) + "\n");
   return ExitCode(done.error().kind);
 }
 

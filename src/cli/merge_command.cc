@@ -46,6 +46,7 @@ std::function<Result<>()> DeclareMerge(CLI::App& app) {
     const auto run = options->running.Parse();
     if (!run) return std::unexpected(run.error());
     SayingOptions saying = options->saying;
+    saying.assets_option = "--model-assets-dir";
     // The script warns once for each key.
     if (!saying.quiet) saying.verbose = true;
     return ConvertAndReport(request, {}, *run, saying);

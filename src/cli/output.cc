@@ -83,8 +83,8 @@ void ConsoleReporter::OnProgress(const Progress& progress) {
 }
 
 void ConsoleReporter::OnWarning(std::string_view text) {
+  if (json_) return Print(WarningJson(text) + "\n");
   if (verbosity_ == Verbosity::kQuiet) return;
-  if (json_) Print(WarningJson(text) + "\n");
   if (++warnings_ > kMaxWarnings && verbosity_ != Verbosity::kVerbose) {
     ++held_back_;
     return;

@@ -16,7 +16,7 @@ Error Usage(std::string found, std::string expected) {
 
 Result<DType> ParseTarget(const std::string& option, const std::string& name) {
   const auto dtype = ParseDType(name);
-  if (dtype && IsCastable(*dtype)) return *dtype;
+  if (dtype && IsCastable(*dtype) && *dtype != DType::kFloat64) return *dtype;
   return std::unexpected(Usage(fmt::format("{} '{}' is no type to cast to", option, name),
                                "bfloat16, float16 or float32"));
 }
@@ -87,7 +87,7 @@ void RunningOptions::Declare(CLI::App& app) {
       ->check(CLI::Range(1u, 4096u))
       ->group(how);
   app.add_option("--memory", memory, "most bytes of buffers: --memory 128MiB [48MiB]")->group(how);
-  app.add_flag("--force", force, "replace DST if it exists")->group(how);
+  app.add_flag("--force", force, "replace the destination if it exists")->group(how);
   app.add_flag("--no-resume", no_resume, "start afresh, whatever an earlier run left")
       ->group(how);
 }

@@ -46,6 +46,7 @@ struct SayingOptions {
   bool json = false;
   bool quiet = false;
   bool verbose = false;
+  const char* assets_option = "--assets-from";  ///< what the command calls it
 
   void Declare(CLI::App& app);
   Verbosity verbosity() const {

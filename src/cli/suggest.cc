@@ -36,16 +36,18 @@ Unknown DescribeUnknown(const CLI::App& app) {
   const std::string name = argument.substr(0, argument.find('='));
 
   std::vector<std::string> known;
-  for (const CLI::App* sub : app.get_subcommands({})) known.push_back(sub->get_name());
   const CLI::App* at = &app;
   for (const CLI::App* sub : app.get_subcommands()) at = sub;
+  for (const CLI::App* sub : at->get_subcommands({})) known.push_back(sub->get_name());
   for (const CLI::Option* candidate : at->get_options())
     for (const std::string& long_name : candidate->get_lnames()) known.push_back("--" + long_name);
 
   Unknown unknown{.found = fmt::format("'{}' is not known here", Printable(argument))};
   const auto nearest = std::ranges::min_element(
       known, {}, [&](const std::string& candidate) { return Distance(name, candidate); });
-  if (nearest != known.end() && Distance(name, *nearest) <= 3)
+  // Of a short name nothing would be left after that many changes.
+  const size_t most = std::min<size_t>(3, name.size() / 2);
+  if (nearest != known.end() && Distance(name, *nearest) <= most)
     unknown.expected = fmt::format("perhaps {}", *nearest);
   return unknown;
 }

@@ -107,14 +107,16 @@ Result<> FileJob::WriteLateBytes() {
       touched.insert((target + 3) / kBlockBytes);
     }
   // Only blocks with late bytes are summed again.
-  std::vector<std::byte> buffer(kBlockBytes);
+  std::vector<std::byte> buffer(kWindowBytes);
   BlockHash hash;
   for (uint64_t block : touched) {
-    const uint64_t begin = block * kBlockBytes;
-    const auto bytes = std::span(buffer).first(std::min(kBlockBytes, plan_.size - begin));
-    RESHARD_TRY(file_->ReadAt(begin, bytes));
+    const uint64_t end = std::min(plan_.size, (block + 1) * kBlockBytes);
     hash.Reset();
-    hash.Update(bytes);
+    for (uint64_t at = block * kBlockBytes; at < end; at += buffer.size()) {
+      const auto bytes = std::span(buffer).first(std::min<uint64_t>(buffer.size(), end - at));
+      RESHARD_TRY(file_->ReadAt(at, bytes));
+      hash.Update(bytes);
+    }
     sum_.blocks[block] = hash.Digest();
   }
   return {};

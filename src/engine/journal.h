@@ -19,7 +19,7 @@ inline constexpr std::string_view kJournalName = ".reshard-journal";
 class Journal {
  public:
   /// Opens the journal in `directory`, or begins one. `source` stands for the state of the source's
-  /// files; `fresh` tells that nothing of an earlier run can be used.
+  /// files: a journal begun for another counts as empty.
   static Result<Journal> Open(const std::filesystem::path& directory, const std::string& source);
 
   /// The checksum root with which `path` was finished, or null.

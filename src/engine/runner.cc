@@ -84,7 +84,9 @@ class Run {
     if (Cancelled()) Fail({.kind = ErrorKind::kInterrupted, .found = "interrupted"});
     if (error_) {
       if (error_->kind == ErrorKind::kInterrupted && error_->help.empty())
-        error_->help = "run the same command again: it goes on with the first unfinished file";
+        error_->help = journal_->empty()
+                           ? "no file was finished yet: the same command starts afresh"
+                           : "run the same command again: it keeps the files that are finished";
       return std::unexpected(std::move(*error_));
     }
     return {};

@@ -86,6 +86,19 @@ Result<uint64_t> StagedOutput::FreeBytes() const {
   return static_cast<uint64_t>(info.f_bavail) * info.f_frsize;
 }
 
+bool StagedOutput::replaces() const { return IsOccupied(destination_); }
+
+std::vector<fs::path> StagedOutput::LeftByOthers() const {
+  std::vector<fs::path> others;
+  const std::string prefix = destination_.filename().string() + ".partial-";
+  std::error_code code;
+  for (const fs::directory_entry& entry :
+       fs::directory_iterator(destination_.parent_path(), code))
+    if (entry.path().filename().string().starts_with(prefix) && entry.path() != staging_)
+      others.push_back(entry.path());
+  return others;
+}
+
 void StagedOutput::Abandon() {
   std::error_code ignored;
   fs::remove_all(staging_, ignored);

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "reshard/error.h"
 
@@ -31,6 +32,12 @@ class StagedOutput {
 
   /// Bytes that may still be written to the file system.
   Result<uint64_t> FreeBytes() const;
+
+  /// True where the destination holds something that Commit will replace.
+  bool replaces() const;
+
+  /// Directories that earlier runs with other ids have left for this destination.
+  std::vector<std::filesystem::path> LeftByOthers() const;
 
   /// Removes the staged files: nothing in them is worth resuming.
   void Abandon();

@@ -43,7 +43,7 @@ Result<Pattern> Pattern::Parse(std::string_view text) {
     const bool any = name.ends_with('*');
     if (any) name.remove_suffix(1);
     if (!IsIdentifier(name))
-      return std::unexpected(PatternError(text, fmt::format("'{}' names no capture", name)));
+      return std::unexpected(PatternError(text, fmt::format("'{}' is no name for a capture (a to z, 0 to 9, _)", name)));
     if (!seen.insert(std::string(name)).second)
       return std::unexpected(PatternError(text, fmt::format("'{{{}}}' stands twice", name)));
     if (any && ++wide > 1)

@@ -80,7 +80,7 @@ Result<Mapping> Recipe::Apply(const Catalog& catalog, const std::vector<Regex>& 
           .expected = fmt::format("a name like its nearest rule, '{}'", NearestRule(tensor.name)),
           .help = fmt::format("choose another recipe with --recipe (reshard recipe list), or drop "
                               "the tensor with --ignore '^{}$'",
-                              tensor.name)});
+                              Regex::Escape(tensor.name))});
     if (!rule->hub) {
       drop(rule->note);
       continue;
@@ -94,7 +94,7 @@ Result<Mapping> Recipe::Apply(const Catalog& catalog, const std::vector<Regex>& 
           .expected = "one tensor for each name",
           .help = fmt::format("choose another recipe with --recipe, or drop one of the two with "
                               "--ignore '^{}$'",
-                              tensor.name)});
+                              Regex::Escape(tensor.name))});
     if (!rule->note.empty()) {
       std::string warning = rule->note;
       ReplaceAll(&warning, "{here}", tensor.name);

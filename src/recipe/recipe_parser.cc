@@ -169,11 +169,14 @@ Result<Recipe> Recipe::Parse(std::string_view text, const std::string& origin) {
     origins.push_back(drop_table);
   }
   RESHARD_TRY(top.NothingLeft());
+  if (rules.empty()) return std::unexpected(top.Fault(nullptr, "the recipe has no [[rule]]"));
 
   for (size_t i = 0; i < recipe.rules_.size(); ++i)
     for (size_t j = 0; j < i; ++j) {
       const Rule &first = recipe.rules_[j], &second = recipe.rules_[i];
-      if (first.otherwise || second.otherwise) continue;
+      // An `otherwise` gives way to what is without; drops give way to rules.
+      if (first.otherwise != second.otherwise) continue;
+      if (first.otherwise && first.hub.has_value() != second.hub.has_value()) continue;
       const bool here = Pattern::Overlap(first.here, second.here);
       if (!here && !(first.hub && second.hub && Pattern::Overlap(*first.hub, *second.hub)))
         continue;

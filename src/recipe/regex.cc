@@ -32,6 +32,15 @@ Result<Regex> Regex::Compile(std::string_view pattern) {
   return regex;
 }
 
+std::string Regex::Escape(std::string_view text) {
+  std::string out;
+  for (char c : text) {
+    if (std::string_view("\\^$.[]|()?*+{}").contains(c)) out += '\\';
+    out += c;
+  }
+  return out;
+}
+
 Result<bool> Regex::Search(std::string_view name) const {
   const auto* code = static_cast<const pcre2_code*>(code_.get());
   pcre2_match_data* data = pcre2_match_data_create_from_pattern(code, nullptr);

@@ -16,6 +16,9 @@ class Regex {
   /// Errors are of kind kUsage and show where in the pattern the fault is.
   static Result<Regex> Compile(std::string_view pattern);
 
+  /// An expression that finds exactly `text`.
+  static std::string Escape(std::string_view text);
+
   const std::string& pattern() const { return pattern_; }
 
   /// An expression that needs too many steps on this name is an error of kind kUsage, not a no.

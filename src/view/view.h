@@ -45,7 +45,7 @@ class View {
   /// kConcat: where each part starts along dim().
   std::span<const int64_t> starts() const { return node_->starts; }
 
-  /// The view as text, e.g. "cast(bfloat16, source(\"a\"))"; sources are named from `catalog`.
+  /// The view as text, e.g. cast("a", bfloat16); sources are named from `catalog`.
   std::string ToString(const Catalog& catalog) const;
 
  private:

@@ -49,7 +49,9 @@ class DcpSource final : public FileSource {
   Result<> Open(const std::vector<std::string>& metadata_files) {
     RESHARD_ASSIGN(dcp::Metadata metadata, ReadMetadata(metadata_files));
     CatalogBuilder builder;
-    for (const std::string& file : metadata.files) RESHARD_TRY(AddFile(file, &builder));
+    for (uint32_t file = 0; file < metadata.files.size(); ++file)
+      if (auto added = AddFile(metadata.files[file], &builder); !added)
+        return std::unexpected(MissingFile(metadata, file, std::move(added).error()));
     builder.TakeChunks(std::move(metadata.chunks), std::move(metadata.boxes));
     for (dcp::TensorRecord& tensor : metadata.tensors)
       builder.AddTensorOfChunks(std::move(tensor.name), tensor.dtype, std::move(tensor.shape),
@@ -84,6 +86,20 @@ class DcpSource final : public FileSource {
   }
 
  private:
+  static Error MissingFile(const dcp::Metadata& metadata, uint32_t file, Error error) {
+    const auto in_file = [&](const Chunk& chunk) { return chunk.file == file; };
+    for (const dcp::TensorRecord& tensor : metadata.tensors) {
+      const auto chunks =
+          std::span(metadata.chunks).subspan(tensor.first_chunk, tensor.chunk_count);
+      if (std::ranges::find_if(chunks, in_file) == chunks.end()) continue;
+      error.tensor = tensor.name;
+      break;
+    }
+    error.expected = "this file, where the metadata says that part of the tensor lies";
+    error.help = "copy the checkpoint again, with the files of every rank";
+    return error;
+  }
+
   Result<dcp::Metadata> ReadMetadata(const std::vector<std::string>& names) const {
     std::vector<dcp::Metadata> parts;
     for (const std::string& name : names) {
@@ -238,7 +254,9 @@ Result<std::unique_ptr<Source>> OpenDcpSource(const fs::path& directory) {
                      ? "there is a .metadata.tmp but no .metadata: the save was never finished"
                      : "this directory has no .metadata",
         .expected = "a complete DCP checkpoint",
-        .help = "take an earlier checkpoint: without its metadata this one cannot be read"});
+        .help = fs::exists(whole / ".metadata.tmp")
+                    ? "take an earlier checkpoint: without its metadata this one cannot be read"
+                    : "check the path, or let --from auto tell what is there"});
   auto source = std::make_unique<DcpSource>(
       whole, metadata.size() == 1 && metadata[0] == ".metadata"
                  ? "a .metadata file"
