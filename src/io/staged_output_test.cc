@@ -134,10 +134,12 @@ TEST_F(StagedOutputTest, WhatACrashOfAReplacementLeftIsNoHindrance) {
 TEST_F(StagedOutputTest, OneRunAtATime) {
   {
     const StagedOutput first = Open();
+    PutBytes(first.path() / "f", "1");
     const auto second = StagedOutput::Open(destination(), "id", {.resume = false});
     ASSERT_FALSE(second);
     EXPECT_EQ(second.error().kind, ErrorKind::kDestination);
     EXPECT_THAT(second.error().found, testing::HasSubstr("another run"));
+    EXPECT_TRUE(fs::exists(first.path() / "f"));
   }
   Open();  // The lock goes with its holder.
 }
