@@ -1,0 +1,145 @@
+#include "checkpoints/hf/hf_assets.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "io/io_test_support.h"
+
+namespace reshard {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+std::string Replaced(const std::string& json) {
+  return ReplaceDTypes(json, "bfloat16").value_or("no object");
+}
+
+TEST(ReplaceDTypesTest, OnlyTheValueChanges) {
+  EXPECT_EQ(Replaced("{ \"a\" : 1,\r\n\t\"torch_dtype\"\t:\n \"float32\" ,\"z\":[ ] }\n\n"),
+            "{ \"a\" : 1,\r\n\t\"torch_dtype\"\t:\n \"bfloat16\" ,\"z\":[ ] }\n\n");
+  EXPECT_EQ(Replaced(R"({"dtype":"torch.float16"})"), R"({"dtype":"bfloat16"})");
+}
+
+TEST(ReplaceDTypesTest, Nested) {
+  EXPECT_EQ(Replaced(R"({"text_config":{"dtype":"float32","n":1},"v":[{"torch_dtype":"float16"}],
+  "dtype":"float64"})"),
+            R"({"text_config":{"dtype":"bfloat16","n":1},"v":[{"torch_dtype":"bfloat16"}],
+  "dtype":"bfloat16"})");
+}
+
+TEST(ReplaceDTypesTest, WhatOnlyLooksLikeIt) {
+  for (const char* json : {
+           R"({"x":"dtype","y":"float32"})",
+           R"({"x":["dtype","float32"],"torch_dtype":null,"y":"float32"})",
+           R"({"dtype":"auto"})",
+           R"({"dtype":"int8"})",
+           R"({"dtype":["float32"]})",
+           R"({"dtype":{"x":"float32"}})",
+           R"({"dtype":1,"x":"float32"})",
+           R"({"bnb_4bit_compute_dtype":"float32","Dtype":"float32"})",
+           R"({"x":"\"dtype\":\"float32\""})",
+           R"({"x":"\\","y":"\"dtype\": "})",
+           R"({"\"dtype":"float32"})",
+           R"({})",
+       })
+    EXPECT_EQ(Replaced(json), json);
+}
+
+TEST(ReplaceDTypesTest, AfterAnEscapedQuoteItStillFindsIt) {
+  EXPECT_EQ(Replaced(R"({"x\"":"\\\"","dtype":"float32","y":"\\"})"),
+            R"({"x\"":"\\\"","dtype":"bfloat16","y":"\\"})");
+}
+
+// What Python's json writes beyond the standard must not stand in the way.
+TEST(ReplaceDTypesTest, PythonsNumbers) {
+  EXPECT_EQ(
+      Replaced(R"({"a":NaN,"b":-Infinity,"c":123456789012345678901234567890,"dtype":"float32"})"),
+      R"({"a":NaN,"b":-Infinity,"c":123456789012345678901234567890,"dtype":"bfloat16"})");
+}
+
+TEST(ReplaceDTypesTest, NoObject) {
+  for (const std::string& json :
+       {std::string(""), std::string("[]"), std::string("\"dtype\""), std::string("{"),
+        std::string("{]"), std::string("{}}"), std::string("{} x"), std::string("{\"a"),
+        std::string("{\"a\\"), std::string("{\"dtype\":\"float32\""),
+        "{\"a\":" + std::string(100'000, '[')})
+    EXPECT_EQ(ReplaceDTypes(json, "bfloat16"), std::nullopt) << json.substr(0, 30);
+}
+
+class CollectAssetsTest : public testing::Test {
+ protected:
+  void Put(const std::string& name, std::string_view text = "x") {
+    std::filesystem::create_directories((directory_.path() / name).parent_path());
+    PutBytes(directory_.path() / name, text);
+  }
+  HfAssets Collect(std::optional<DType> dtype = std::nullopt) {
+    auto assets = CollectAssets(directory_.path(), dtype);
+    EXPECT_TRUE(assets) << assets.error().ToString();
+    return assets.value_or(HfAssets());
+  }
+  TestDirectory directory_;
+};
+
+TEST_F(CollectAssetsTest, TakesWhatLoadersReadAndNothingElse) {
+  const std::vector<std::string> taken = {"additional_chat_templates/tool.jinja",
+                                          "chat_template.jinja",
+                                          "config.json",
+                                          "generation_config.json",
+                                          "merges.txt",
+                                          "modeling_mine.py",
+                                          "preprocessor_config.json",
+                                          "processor_config.json",
+                                          "tokenizer.json",
+                                          "tokenizer.model",
+                                          "tokenizer_config.json",
+                                          "vocab.json"};
+  for (const std::string& name : taken) Put(name, name);
+  for (const char* name : {"model.safetensors", "pytorch_model.bin", "__0_0.distcp", ".metadata",
+                           "model.safetensors.index.json", "README.md", "trainer_state.json",
+                           "folder/config.json", "additional_chat_templates/notes.txt"})
+    Put(name);
+  std::filesystem::create_directory(directory_.path() / "folder.py");
+
+  const HfAssets assets = Collect();
+  std::vector<std::string> names;
+  for (const HfAsset& asset : assets.files) {
+    names.push_back(asset.path);
+    EXPECT_EQ(asset.size, asset.path.size());
+    EXPECT_EQ(BytesOf(asset.from), asset.path);
+    EXPECT_EQ(asset.text, std::nullopt);
+  }
+  EXPECT_EQ(names, taken);
+  EXPECT_TRUE(assets.missing.empty());
+}
+
+TEST_F(CollectAssetsTest, SaysWhatALoaderWillMiss) {
+  EXPECT_THAT(Collect().missing, ElementsAre(HasSubstr("config.json"), HasSubstr("tokenizer")));
+  Put("config.json", "{}");
+  EXPECT_THAT(Collect().missing, ElementsAre(HasSubstr("tokenizer")));
+  Put("tokenizer.model");
+  EXPECT_TRUE(Collect().missing.empty());
+}
+
+TEST_F(CollectAssetsTest, TheConfigIsBroughtInLine) {
+  Put("config.json", R"({"dtype": "float32"})");
+  Put("generation_config.json", R"({"dtype": "float32"})");
+  const HfAssets assets = Collect(DType::kBFloat16);
+  ASSERT_EQ(assets.files.size(), 2u);
+  EXPECT_EQ(assets.files[0].text, R"({"dtype": "bfloat16"})");
+  EXPECT_EQ(assets.files[0].size, assets.files[0].text->size());
+  EXPECT_EQ(assets.files[1].text, std::nullopt);
+}
+
+TEST_F(CollectAssetsTest, AConfigThatIsNoJsonIsAnError) {
+  Put("config.json", "{\"dtype\": \"float32\"");
+  const auto assets = CollectAssets(directory_.path(), DType::kBFloat16);
+  ASSERT_FALSE(assets);
+  EXPECT_EQ(assets.error().kind, ErrorKind::kSource);
+  EXPECT_EQ(assets.error().file, directory_.path() / "config.json");
+}
+
+}  // namespace
+}  // namespace reshard
