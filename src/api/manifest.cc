@@ -1,6 +1,8 @@
 #include "api/manifest.h"
 
+#include <algorithm>
 #include <charconv>
+#include <filesystem>
 
 #include <fmt/format.h>
 #include <simdjson.h>
@@ -20,6 +22,12 @@ std::optional<uint64_t> ParseHex(std::string_view text) {
   if (text.size() != 16 || code != std::errc() || end != text.data() + text.size())
     return std::nullopt;
   return value;
+}
+
+// Whether a relative path leads to a place within its directory.
+bool StaysInside(const std::filesystem::path& path) {
+  return !path.empty() && path.is_relative() && !path.native().contains('\0') &&
+         std::ranges::find(path, "..") == path.end();
 }
 
 void WriteRequest(const ConvertRequest& request, JsonWriter* json) {
@@ -105,7 +113,7 @@ Result<std::vector<ManifestFile>> ReadManifest(const std::string& text, const st
     if (entry["path"].get(path) || entry["size"].get(size) || entry["xxh3_root"].get(root) ||
         entry["xxh3_blocks"].get(blocks))
       return fault("a file of the manifest lacks its path, size or checksums");
-    if (path.starts_with('/') || path.contains("..") || path.contains('\0'))
+    if (!StaysInside(path))
       return fault(fmt::format("the manifest lists '{}', outside this directory", path));
     ManifestFile& listed = files.emplace_back(ManifestFile{std::string(path), {.size = size}});
     for (const simdjson::dom::element block : blocks) {

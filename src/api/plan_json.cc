@@ -203,6 +203,7 @@ Result<StoredPlan> ParsePlanJson(const std::string& text, const std::string& fil
     if (expression.get(value)) reader.Fault("ignore");
     request.ignore.emplace_back(value);
   }
+  if (reader.Text("to") != "hf") reader.Fault("to");
   if (!reader.fault().empty())
     return fault(fmt::format("'{}' of the stored request is damaged", reader.fault()));
   return StoredPlan{std::move(request), std::string(plan_id)};
