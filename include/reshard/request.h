@@ -31,7 +31,7 @@ struct ConvertRequest {
   std::vector<std::pair<std::string, DType>> dtype_for{};  ///< expression -> type; the first wins
   uint64_t shard_size = 5'000'000'000;  ///< most bytes of tensors in a file
   Weights weights = Weights::kSafetensors;
-  std::string assets_from{};       ///< where config and tokenizer lie; empty: beside the source
+  std::string assets_from{};       ///< where config and tokenizer lie; empty: with or beside the source
   std::vector<std::string> ignore{};    ///< expressions for source names that may be dropped
 };
 

@@ -93,6 +93,16 @@ Result<> PlanAssets(const fs::path& directory, std::optional<DType> dtype, Plan*
   return {};
 }
 
+// Where config and tokenizer lie: as asked, or with the weights, or beside the checkpoint.
+std::string AssetsDirectory(const ConvertRequest& request, const Source& source) {
+  if (!request.assets_from.empty()) return request.assets_from;
+  const fs::path beside = fs::path(source.root()).parent_path();
+  std::error_code code;
+  const bool only_beside = !fs::exists(fs::path(source.root()) / "config.json", code) &&
+                           fs::exists(beside / "config.json", code);
+  return only_beside ? beside.string() : source.root();
+}
+
 // Replacing the destination must not take the source with it, or the place we stand in.
 Result<> CheckDestination(const ConvertRequest& request, const Source& source) {
   std::error_code code;
@@ -173,7 +183,8 @@ Result<Conversion> Conversion::Prepare(const ConvertRequest& request, Reporter& 
             .dropped = std::move(mapping.dropped),
             .warnings = std::move(mapping.warnings)};
   RESHARD_TRY(PlanWeights(request, mapping.tensors, &plan));
-  const std::string& assets = request.assets_from.empty() ? source->root() : request.assets_from;
+  const std::string assets = AssetsDirectory(request, *source);
+  plan.summary.assets_from = assets;
   if (!fs::is_directory(assets))
     return std::unexpected(Error{.kind = ErrorKind::kUsage,
                                  .file = assets,

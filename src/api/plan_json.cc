@@ -18,6 +18,7 @@ void WriteSummary(const PlanSummary& summary, JsonWriter* json) {
   json->Member("source_kind", summary.source_kind);
   json->Member("recipe", summary.recipe);
   json->Member("recipe_why", summary.recipe_why);
+  json->Member("assets_from", summary.assets_from);
   json->Member("tensors", summary.tensors);
   json->Member("casts", summary.casts);
   json->Member("assembled", summary.assembled);

@@ -70,6 +70,7 @@ std::string SummaryJson(const ConvertSummary& summary) {
   json.Member("source_kind", summary.plan.source_kind);
   json.Member("recipe", summary.plan.recipe);
   json.Member("recipe_why", summary.plan.recipe_why);
+  json.Member("assets_from", summary.plan.assets_from);
   json.Member("tensors", summary.plan.tensors);
   json.Member("casts", summary.plan.casts);
   json.Member("dropped_tensors", summary.plan.dropped_tensors);

@@ -95,6 +95,15 @@ def test_what_a_loader_will_miss_is_said(trained: Path, out: Path) -> None:
     assert "config.json" in cli.convert(trained / "qwen3_hsdp", out).stderr
 
 
+def test_assets_beside_the_checkpoint(trained: Path, assets: Path, out: Path) -> None:
+    (assets / "config.json").write_text(CONFIG % "dtype")
+    checkpoint = assets / "step-100"
+    checkpoint.symlink_to(trained / "qwen3_hsdp")
+    cli.convert(checkpoint, out)
+    assert (out / "tokenizer.json").read_bytes() == ASSETS["tokenizer.json"]
+    assert '"float32"' in (out / "config.json").read_text()
+
+
 def test_assets_directory_that_does_not_exist(tmp_path: Path, out: Path) -> None:
     options = ("--to", "hf", "--assets-from", tmp_path / "nowhere")
     done = cli.run("convert", SAMPLE, out, *options)
