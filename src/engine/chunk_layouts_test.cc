@@ -10,15 +10,16 @@
 namespace reshard {
 namespace {
 
-// Three tensors, one of them in chunks of every kind; the plan reads the first two.
+// Three tensors, one of them in chunks of every kind, whose chunks are not in the order of their
+// names; the plan reads the first two.
 class ChunkLayoutsTest : public testing::Test {
  protected:
   void SetUp() override {
-    source_.Add("a", DType::kInt8, {4}, Noise(4, 1));
     source_.Add("b", DType::kInt16, {4, 4}, Noise(32, 2),
                 {{.start = {0, 0}, .extent = {2, 4}},
                  {.start = {2, 0}, .extent = {2, 2}, .transposed = true},
                  {.start = {2, 2}, .extent = {2, 2}, .spread = 3}});
+    source_.Add("a", DType::kInt8, {4}, Noise(4, 1));
     source_.Add("unused", DType::kInt8, {4}, Noise(4, 3));
     source_.Open();
     FilePlan& file = plan_.files.emplace_back();
