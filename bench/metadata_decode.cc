@@ -1,5 +1,5 @@
 // metadata_decode FILE [RUNS]: the time to decode a DCP `.metadata`. Run it under /usr/bin/time -v
-// for its memory; make_big_metadata.py makes a large file.
+// for its memory; make_checkpoints.py makes a large one.
 
 #include <chrono>
 #include <cstdio>
