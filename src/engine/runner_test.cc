@@ -81,6 +81,7 @@ class RunnerTest : public testing::Test {
   Result<RunReport> Run(unsigned jobs = 2) {
     StagedOutput output = Stage();
     staging_ = output.path();
+    watcher_.last = {};
     return RunPlan(plan_, source_, output, watcher_, {.jobs = jobs, .cancelled = &cancelled_});
   }
 
@@ -122,7 +123,6 @@ class RunnerTest : public testing::Test {
 TEST_F(RunnerTest, TheSameBytesForAnyNumberOfThreads) {
   for (unsigned jobs : {1u, 2u, 8u}) {
     SCOPED_TRACE(jobs);
-    watcher_.last = {};
     const auto report = Run(jobs);
     ExpectAllThere(report);
     EXPECT_EQ(report->bytes_resumed, 0u);
