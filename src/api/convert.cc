@@ -185,7 +185,8 @@ Result<Conversion> Conversion::Prepare(const ConvertRequest& request, Reporter& 
   RESHARD_TRY(PlanWeights(request, mapping.tensors, &plan));
   const std::string assets = AssetsDirectory(request, *source);
   plan.summary.assets_from = assets;
-  if (!fs::is_directory(assets))
+  std::error_code code;
+  if (!fs::is_directory(assets, code))
     return std::unexpected(Error{.kind = ErrorKind::kUsage,
                                  .file = assets,
                                  .found = "this is no directory",

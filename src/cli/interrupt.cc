@@ -19,6 +19,8 @@ void OnSignal(int number) {
 void CatchInterrupts() {
   std::signal(SIGINT, OnSignal);
   std::signal(SIGTERM, OnSignal);
+  // A file that may not grow further is an error of the write, not the end of the program.
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 const std::atomic<bool>& Interrupted() { return interrupted; }

@@ -41,7 +41,7 @@ std::optional<PartName> ParsePartName(const std::string& name, std::string_view 
   if (of == 0 || dash == std::string_view::npos) return std::nullopt;
   const auto number = ParseNumber(base.substr(dash + 1, of - dash - 1));
   const auto count = ParseNumber(base.substr(of + 4));
-  if (!number || !count) return std::nullopt;
+  if (!number || !count || *number < 1 || *number > *count) return std::nullopt;
   return PartName{std::string(base.substr(0, dash)), *number, *count};
 }
 

@@ -166,7 +166,8 @@ Result<std::unique_ptr<Source>> OpenHfSource(const fs::path& path) {
   const fs::path whole = fs::absolute(path).lexically_normal();
   HfFiles files;
   fs::path directory = whole;
-  if (fs::is_regular_file(whole)) {
+  std::error_code code;
+  if (fs::is_regular_file(whole, code)) {
     directory = whole.parent_path();
     files.names = {whole.filename().string()};
     files.evidence = "a .safetensors file";
