@@ -44,14 +44,11 @@ Result<Rules> CompileRules(const ConvertRequest& request) {
 
 // The type that most of the floating bytes have: what config.json should say.
 std::optional<DType> MainDType(const std::vector<NamedView>& tensors) {
-  std::map<DType, double> bytes;
+  std::map<DType, uint64_t> bytes;
   for (const NamedView& tensor : tensors) {
-    if (!IsCastable(tensor.view.dtype())) continue;
-    double size = static_cast<double>(ItemSize(tensor.view.dtype()));
-    for (int64_t extent : tensor.view.shape()) size *= static_cast<double>(extent);
-    bytes[tensor.view.dtype()] += size;
+    if (IsCastable(tensor.view.dtype())) bytes[tensor.view.dtype()] += tensor.view.byte_size();
   }
-  const auto most = std::ranges::max_element(bytes, {}, &std::pair<const DType, double>::second);
+  const auto most = std::ranges::max_element(bytes, {}, &std::pair<const DType, uint64_t>::second);
   if (most == bytes.end()) return std::nullopt;
   return most->first;
 }

@@ -42,10 +42,7 @@ void WriteRequest(const ConvertRequest& request, JsonWriter* json) {
   json->EndArray();
   json->Member("shard_size", request.shard_size);
   json->Member("weights", request.weights == Weights::kSafetensors ? "safetensors" : "bin");
-  json->Key("ignore");
-  json->BeginArray();
-  for (const std::string& expression : request.ignore) json->Value(expression);
-  json->EndArray();
+  json->Member("ignore", request.ignore);
   json->EndObject();
 }
 

@@ -29,13 +29,6 @@ void WriteSummary(const PlanSummary& summary, JsonWriter* json) {
   json->EndObject();
 }
 
-void WriteStrings(std::string_view key, const std::vector<std::string>& values, JsonWriter* json) {
-  json->Key(key);
-  json->BeginArray();
-  for (const std::string& value : values) json->Value(value);
-  json->EndArray();
-}
-
 void WriteRequest(const ConvertRequest& request, JsonWriter* json) {
   json->BeginObject();
   json->Member("source", request.source);
@@ -57,7 +50,7 @@ void WriteRequest(const ConvertRequest& request, JsonWriter* json) {
   json->Member("shard_size", request.shard_size);
   json->Member("weights", request.weights == Weights::kSafetensors ? "safetensors" : "bin");
   json->Member("assets_from", request.assets_from);
-  WriteStrings("ignore", request.ignore, json);
+  json->Member("ignore", request.ignore);
   json->EndObject();
 }
 
@@ -150,8 +143,8 @@ std::string PlanJson(const ConvertRequest& request, const PlanDescription& plan)
     json.EndObject();
   }
   json.EndArray();
-  WriteStrings("warnings", plan.warnings, &json);
-  WriteStrings("missing_assets", plan.missing_assets, &json);
+  json.Member("warnings", plan.warnings);
+  json.Member("missing_assets", plan.missing_assets);
   json.EndObject();
   return json.Take() + "\n";
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 namespace reshard {
 
@@ -69,6 +70,14 @@ class JsonWriter {
   void Member(std::string_view name, const T& value) {
     Key(name);
     Value(value);
+  }
+
+  /// A member that is a list of texts.
+  void Member(std::string_view name, const std::vector<std::string>& texts) {
+    Key(name);
+    BeginArray();
+    for (const std::string& text : texts) Value(text);
+    EndArray();
   }
 
   /// The finished text, without a final newline. The writer is then empty again.

@@ -14,13 +14,6 @@ void Begin(std::string_view type, JsonWriter* json) {
   json->Member("schema_version", kSchemaVersion);
 }
 
-void WriteStrings(std::string_view key, const std::vector<std::string>& values, JsonWriter* json) {
-  json->Key(key);
-  json->BeginArray();
-  for (const std::string& value : values) json->Value(value);
-  json->EndArray();
-}
-
 }  // namespace
 
 std::string ProgressJson(const Progress& progress) {
@@ -89,7 +82,7 @@ std::string SummaryJson(const ConvertSummary& summary) {
     json.EndObject();
   }
   json.EndArray();
-  WriteStrings("missing_assets", summary.missing_assets, &json);
+  json.Member("missing_assets", summary.missing_assets);
   json.EndObject();
   return json.Take();
 }
@@ -172,7 +165,7 @@ std::string InspectJson(const Source& source, const std::vector<const Tensor*>& 
     json.EndObject();
   }
   json.EndArray();
-  WriteStrings("notes", source.notes(), &json);
+  json.Member("notes", source.notes());
   json.EndObject();
   return json.Take();
 }

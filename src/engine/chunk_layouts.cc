@@ -14,14 +14,11 @@ namespace {
 std::set<uint32_t> SourcesOf(const Plan& plan) {
   std::set<uint32_t> sources;
   for (const FilePlan& file : plan.files)
-    for (const Slot& slot : file.slots) {
-      const Shape& shape = slot.view.shape();
-      (void)Lower(slot.view, Shape(shape.size(), 0), shape, RowMajorStrides(shape),
-                  [&](const Region& region) -> Result<> {
-                    sources.insert(region.source);
-                    return {};
-                  });
-    }
+    for (const Slot& slot : file.slots)
+      (void)LowerWhole(slot.view, [&](const Region& region) -> Result<> {
+        sources.insert(region.source);
+        return {};
+      });
   return sources;
 }
 
@@ -41,10 +38,6 @@ bool IsRowMajor(const Catalog& catalog, const Tensor& tensor, const Chunk& chunk
 Result<ChunkLayouts> ChunkLayouts::Locate(const Plan& plan, const Source& source, unsigned jobs,
                                           const std::atomic<bool>& cancelled) {
   const Catalog& catalog = source.catalog();
-  struct Work {
-    const Tensor* tensor;
-    uint32_t chunk;
-  };
   ChunkLayouts layouts;
   size_t count = 0;
   std::vector<const Tensor*> tensors;

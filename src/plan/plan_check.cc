@@ -59,17 +59,14 @@ struct Uses {
 };
 
 Result<> CollectUses(const Slot& slot, const Catalog& catalog, std::map<uint32_t, Uses>* uses) {
-  const Shape& shape = slot.view.shape();
-  const std::vector<int64_t> origin(shape.size(), 0);
-  return Lower(slot.view, origin, shape, RowMajorStrides(shape),
-               [&](const Region& region) -> Result<> {
-                 std::vector<int64_t> extent(catalog.tensors()[region.source].shape.size(), 1);
-                 for (const Loop& loop : region.loops) extent[loop.dim] = loop.extent;
-                 Uses& use = (*uses)[region.source];
-                 use.starts.push_back(region.start);
-                 use.extents.push_back(std::move(extent));
-                 return {};
-               });
+  return LowerWhole(slot.view, [&](const Region& region) -> Result<> {
+    std::vector<int64_t> extent(catalog.tensors()[region.source].shape.size(), 1);
+    for (const Loop& loop : region.loops) extent[loop.dim] = loop.extent;
+    Uses& use = (*uses)[region.source];
+    use.starts.push_back(region.start);
+    use.extents.push_back(std::move(extent));
+    return {};
+  });
 }
 
 }  // namespace

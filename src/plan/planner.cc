@@ -8,12 +8,6 @@
 namespace reshard {
 namespace {
 
-uint64_t ByteSize(const View& view) {
-  uint64_t size = static_cast<uint64_t>(ItemSize(view.dtype()));
-  for (int64_t extent : view.shape()) size *= static_cast<uint64_t>(extent);
-  return size;
-}
-
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
 // The run of digits at the start of `text`, without leading zeros.
@@ -28,7 +22,7 @@ std::string_view Number(std::string_view text, size_t* length) {
 
 }  // namespace
 
-uint64_t Slot::byte_size() const { return ByteSize(view); }
+uint64_t Slot::byte_size() const { return view.byte_size(); }
 
 uint64_t Plan::total_bytes() const {
   uint64_t total = 0;
@@ -83,7 +77,7 @@ std::vector<FileContent> PackFiles(const std::vector<NamedView>& tensors, Packin
   std::vector<FileContent> files;
   uint64_t used = 0;
   for (size_t index : order) {
-    const uint64_t size = ByteSize(tensors[index].view);
+    const uint64_t size = tensors[index].view.byte_size();
     // The sum cannot wrap: each size fits in 63 bits.
     if (files.empty() || (!files.back().empty() && used + size > max_bytes)) {
       files.emplace_back();

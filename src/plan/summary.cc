@@ -64,13 +64,11 @@ void Summarize(const Catalog& catalog, std::string_view recipe_text, std::string
       ++summary.tensors;
       summary.casts += Casts(slot.view);
       size_t chunks = 0;
-      const Shape& shape = slot.view.shape();
-      (void)Lower(slot.view, Shape(shape.size(), 0), shape, RowMajorStrides(shape),
-                  [&](const Region& region) -> Result<> {
-                    sources.insert(region.source);
-                    chunks += catalog.tensors()[region.source].chunk_count;
-                    return {};
-                  });
+      (void)LowerWhole(slot.view, [&](const Region& region) -> Result<> {
+        sources.insert(region.source);
+        chunks += catalog.tensors()[region.source].chunk_count;
+        return {};
+      });
       summary.assembled += chunks > 1;
     }
   }

@@ -77,6 +77,11 @@ Result<> Lower(const View& view, std::span<const int64_t> start, std::span<const
   return Pull(view, std::move(region), emit);
 }
 
+Result<> LowerWhole(const View& view, const RegionFn& emit) {
+  const Shape& shape = view.shape();
+  return Lower(view, Shape(shape.size(), 0), shape, RowMajorStrides(shape), emit);
+}
+
 std::vector<int64_t> RowMajorStrides(std::span<const int64_t> shape) {
   std::vector<int64_t> strides(shape.size());
   int64_t stride = 1;

@@ -43,6 +43,9 @@ using RegionFn = std::function<Result<>(const Region&)>;
 Result<> Lower(const View& view, std::span<const int64_t> start, std::span<const int64_t> extent,
                std::span<const int64_t> dst_strides, const RegionFn& emit);
 
+/// The same for all of the view, in row-major order.
+Result<> LowerWhole(const View& view, const RegionFn& emit);
+
 /// Row-major strides of a shape, in elements.
 std::vector<int64_t> RowMajorStrides(std::span<const int64_t> shape);
 

@@ -89,6 +89,12 @@ Result<View> View::Cast(const View& of, DType dtype) {
       .op = Op::kCast, .dtype = dtype, .shape = of.shape(), .casts = true, .inputs = {of}});
 }
 
+uint64_t View::byte_size() const {
+  auto size = static_cast<uint64_t>(ItemSize(dtype()));
+  for (int64_t extent : shape()) size *= static_cast<uint64_t>(extent);
+  return size;
+}
+
 std::string View::ToString(const Catalog& catalog) const {
   switch (op()) {
     case Op::kSource: return fmt::format("\"{}\"", catalog.tensors()[source()].name);

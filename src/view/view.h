@@ -36,6 +36,8 @@ class View {
 
   DType dtype() const { return node_->dtype; }
   const Shape& shape() const { return node_->shape; }
+  /// Bytes of all its elements; fits in 63 bits, as the bytes of its sources do.
+  uint64_t byte_size() const;
 
   Op op() const { return node_->op; }
   uint32_t source() const { return node_->source; }               ///< kSource

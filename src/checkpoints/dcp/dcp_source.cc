@@ -56,12 +56,11 @@ class DcpSource final : public FileSource {
     for (dcp::TensorRecord& tensor : metadata.tensors)
       builder.AddTensorOfChunks(std::move(tensor.name), tensor.dtype, std::move(tensor.shape),
                                 tensor.first_chunk, tensor.chunk_count);
-    transforms_ = std::move(metadata.transforms);
-    transformed_ = std::move(metadata.transformed_entries);
-    notes_ = std::move(metadata.notes);
-    for (const dcp::ObjectRecord& object : metadata.objects)
+    metadata_ = std::move(metadata);
+    notes_ = std::move(metadata_.notes);
+    for (const dcp::ObjectRecord& object : metadata_.objects)
       builder.AddObject({.name = object.name,
-                         .summary = Show(object, metadata.objects.size()),
+                         .summary = Show(object, metadata_.objects.size()),
                          .byte_size = object.length});
     // Metadata files decide what is read, so they count as part of the source's state.
     for (const std::string& file : metadata_files) RESHARD_TRY(AddFile(file, &builder));
@@ -111,22 +110,13 @@ class DcpSource final : public FileSource {
     return dcp::MergeMetadata(std::move(parts));
   }
 
-  std::span<const std::string> TransformsOf(uint32_t file, uint64_t offset) const {
-    const auto key = [](const dcp::TransformedEntry& entry) {
-      return std::pair(entry.file, entry.offset);
-    };
-    const auto at = std::ranges::lower_bound(transformed_, std::pair(file, offset), {}, key);
-    if (at == transformed_.end() || key(*at) != std::pair(file, offset)) return {};
-    return transforms_[at->transforms];
-  }
-
   // The entry's bytes as they were before any transform: those of the file, mostly.
   Result<std::unique_ptr<ByteSource>> OpenEntry(uint32_t file, uint64_t offset,
                                                 uint64_t length) const {
     RESHARD_ASSIGN(auto opened, files_.Open(file));
     std::unique_ptr<ByteSource> entry =
         std::make_unique<EntryBytes>(std::move(opened), offset, length);
-    const auto transforms = TransformsOf(file, offset);
+    const auto transforms = metadata_.TransformsOf(file, offset);
     for (auto transform = transforms.rbegin(); transform != transforms.rend(); ++transform) {
       if (*transform != "stream.zstd/1")
         return std::unexpected(
@@ -143,7 +133,7 @@ class DcpSource final : public FileSource {
 
   Result<ChunkLayout> LocateEntry(const Tensor& tensor, const Chunk& chunk) const {
     RESHARD_ASSIGN(auto entry, OpenEntry(chunk.file, chunk.offset, chunk.length));
-    const bool decoded = !TransformsOf(chunk.file, chunk.offset).empty();
+    const bool decoded = !metadata_.TransformsOf(chunk.file, chunk.offset).empty();
     std::array<std::byte, 4> magic{};
     if (entry->size() >= magic.size()) RESHARD_TRY(entry->ReadAt(0, magic));
     const bool zip = std::to_integer<char>(magic[0]) == 'P' && std::to_integer<char>(magic[1]) == 'K';
@@ -220,8 +210,7 @@ class DcpSource final : public FileSource {
     return fmt::format("a tree of {} values", archive->objects.size() + archive->tensors.size());
   }
 
-  std::vector<dcp::Transforms> transforms_;
-  std::vector<dcp::TransformedEntry> transformed_;
+  dcp::Metadata metadata_;  // what is left of it: the catalog has taken tensors and chunks
 
   mutable std::mutex mutex_;  // guards what is found out on the way
   mutable std::vector<std::unique_ptr<ByteSource>> decoded_;
