@@ -16,7 +16,7 @@ std::set<uint32_t> SourcesOf(const Plan& plan) {
   for (const FilePlan& file : plan.files)
     for (const Slot& slot : file.slots)
       (void)LowerWhole(slot.view, [&](const Region& region) -> Result<> {
-        sources.insert(region.source);
+        if (region.source != Region::kFill) sources.insert(region.source);
         return {};
       });
   return sources;

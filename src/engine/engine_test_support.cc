@@ -36,6 +36,23 @@ std::string ElementAt(const View& view, Shape at, const FakeSource& source) {
       const size_t flat = static_cast<size_t>(Flat(at, RowMajorStrides(tensor.shape)));
       return source.Elements(tensor.name).substr(flat * size, size);
     }
+    case View::Op::kFill:
+      return std::string(static_cast<size_t>(ItemSize(view.dtype())), '\0');
+    case View::Op::kReshape: {
+      const Shape to = RowMajorStrides(view.inputs()[0].shape());
+      int64_t flat = Flat(at, RowMajorStrides(view.shape()));
+      at.resize(to.size());
+      for (size_t dim = 0; dim < to.size(); ++dim) {
+        at[dim] = flat / to[dim];
+        flat %= to[dim];
+      }
+      break;
+    }
+    case View::Op::kPermute: {
+      const Shape from = at;
+      for (size_t dim = 0; dim < at.size(); ++dim) at[view.dims()[dim]] = from[dim];
+      break;
+    }
     case View::Op::kSlice:
       at[view.dim()] += view.start();
       break;

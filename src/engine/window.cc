@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/try.h"
+#include "engine/cast.h"
 #include "view/lower.h"
 
 namespace reshard {
@@ -11,6 +12,25 @@ namespace {
 
 // An element that a window's edge cuts is made whole; its other part falls into this margin.
 constexpr uint64_t kMargin = 16;
+
+// The bytes of one element; View::Fill lets only zero pass where there is no cast.
+std::vector<std::byte> EncodeValue(double value, DType dtype) {
+  std::vector<std::byte> bytes(static_cast<size_t>(ItemSize(dtype)));
+  if (dtype == DType::kFloat64)
+    std::memcpy(bytes.data(), &value, sizeof value);
+  else if (value != 0)
+    FindCast(DType::kFloat64, dtype)(reinterpret_cast<const std::byte*>(&value), bytes.data(), 1);
+  return bytes;
+}
+
+void FillLoops(std::span<const std::byte> element, std::span<const Loop> loops, std::byte* dst) {
+  if (loops.empty()) {
+    std::ranges::copy(element, dst);
+    return;
+  }
+  for (int64_t i = 0; i < loops[0].extent; ++i)
+    FillLoops(element, loops.subspan(1), dst + i * loops[0].dst_stride * std::ssize(element));
+}
 
 }  // namespace
 
@@ -79,10 +99,16 @@ Result<> WindowFiller::FillSlot(const Slot& slot, uint64_t begin, uint64_t end,
     overflows += *copied;
     return {};
   };
+  const auto fill_region = [&](int64_t box_at, const Region& region) -> Result<> {
+    FillLoops(EncodeValue(region.fill, slot.view.dtype()), region.loops,
+              buffer_.data() + (origin + (box_at + region.dst) * static_cast<int64_t>(size)));
+    return {};
+  };
   const auto copy_box = [&](BoxView box) -> Result<> {
     int64_t box_at = 0;
     for (size_t dim = 0; dim < strides.size(); ++dim) box_at += box.start[dim] * strides[dim];
     return Lower(slot.view, box.start, box.extent, strides, [&](const Region& region) {
+      if (region.source == Region::kFill) return fill_region(box_at, region);
       return index_.Cut(region,
                         [&](const ChunkIndex::Piece& piece) { return copy_piece(box_at, piece); });
     });

@@ -60,6 +60,7 @@ struct Uses {
 
 Result<> CollectUses(const Slot& slot, const Catalog& catalog, std::map<uint32_t, Uses>* uses) {
   return LowerWhole(slot.view, [&](const Region& region) -> Result<> {
+    if (region.source == Region::kFill) return {};
     std::vector<int64_t> extent(catalog.tensors()[region.source].shape.size(), 1);
     for (const Loop& loop : region.loops) extent[loop.dim] = loop.extent;
     Uses& use = (*uses)[region.source];

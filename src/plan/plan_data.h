@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/file_layout.h"
+#include "recipe/mapping.h"
 #include "reshard/plan.h"
 #include "view/view.h"
 
@@ -36,6 +37,7 @@ struct FilePlan {
 struct Plan {
   PlanSummary summary;
   std::vector<FilePlan> files;
+  std::vector<Check> checks;  ///< must hold of the source, or the target does not become visible
   std::vector<Dropped> dropped;
   std::vector<std::string> warnings;
   std::vector<std::string> missing_assets;

@@ -65,6 +65,7 @@ void Summarize(const Catalog& catalog, std::string_view recipe_text, std::string
       summary.casts += Casts(slot.view);
       size_t chunks = 0;
       (void)LowerWhole(slot.view, [&](const Region& region) -> Result<> {
+        if (region.source == Region::kFill) return {};
         sources.insert(region.source);
         chunks += catalog.tensors()[region.source].chunk_count;
         return {};

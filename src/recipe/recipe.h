@@ -6,27 +6,13 @@
 #include <string_view>
 #include <vector>
 
+#include "recipe/mapping.h"
 #include "recipe/pattern.h"
 #include "recipe/regex.h"
 #include "reshard/catalog.h"
 #include "reshard/error.h"
-#include "reshard/plan.h"
-#include "view/view.h"
 
 namespace reshard {
-
-/// A tensor of the target: its name and what it is made of.
-struct NamedView {
-  std::string name;
-  View view;
-};
-
-/// What a recipe makes of a catalog.
-struct Mapping {
-  std::vector<NamedView> tensors;   ///< sorted by name
-  std::vector<Dropped> dropped;     ///< tensors of the source that no target tensor holds
-  std::vector<std::string> warnings;
-};
 
 /// The two-way map between a flavor's names ("here") and the hub's, as data.
 class Recipe {

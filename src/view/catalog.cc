@@ -1,8 +1,8 @@
 #include "reshard/catalog.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "base/checked_math.h"
 #include "base/try.h"
@@ -67,16 +67,15 @@ void CatalogBuilder::AddWhole(uint32_t file, uint64_t offset, uint64_t length) {
 Result<Catalog> CatalogBuilder::Build(const std::string& root) && {
   // Chunk and box positions are 32 bits wide to keep a million chunks small.
   if (catalog_.chunks_.size() > UINT32_MAX || catalog_.boxes_.size() > UINT32_MAX)
-    return std::unexpected(Error{.kind = ErrorKind::kSource,
-                                 .file = root,
-                                 .found = fmt::format("the checkpoint has {} chunks",
-                                                      catalog_.chunks_.size()),
-                                 .expected = "at most four billion chunk coordinates"});
+    return std::unexpected(
+        Error{.kind = ErrorKind::kSource,
+              .file = root,
+              .found = fmt::format("the checkpoint has {} chunks", catalog_.chunks_.size()),
+              .expected = "at most four billion chunk coordinates"});
   std::vector<BoxView> boxes;
   for (Tensor& tensor : catalog_.tensors_) {
     const auto numel = CheckedNumel(tensor.shape);
-    if (!numel || tensor.shape.size() > kMaxRank ||
-        !CheckedMul(*numel, ItemSize(tensor.dtype)))
+    if (!numel || tensor.shape.size() > kMaxRank || !CheckedMul(*numel, ItemSize(tensor.dtype)))
       return std::unexpected(TensorError(tensor, root,
                                          fmt::format("the shape is {}", ShapeText(tensor.shape)),
                                          "a size that fits in 63 bits"));
@@ -92,10 +91,10 @@ Result<Catalog> CatalogBuilder::Build(const std::string& root) && {
     for (const Chunk& chunk : chunks) {
       const SourceFile& file = catalog_.files_[chunk.file];
       if (!InRange(chunk.offset, chunk.length, file.size))
-        return std::unexpected(TensorError(
-            tensor, root + "/" + file.path, fmt::format("the file ends at byte {}", file.size),
-            fmt::format("bytes {} to {} for this tensor", chunk.offset,
-                        chunk.offset + chunk.length)));
+        return std::unexpected(TensorError(tensor, root + "/" + file.path,
+                                           fmt::format("the file ends at byte {}", file.size),
+                                           fmt::format("bytes {} to {} for this tensor",
+                                                       chunk.offset, chunk.offset + chunk.length)));
       boxes.push_back(catalog_.Box(tensor, chunk));
     }
     if (auto tiled = CheckTiling(tensor.shape, boxes); !tiled) {

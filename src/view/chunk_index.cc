@@ -7,35 +7,15 @@
 namespace reshard {
 namespace {
 
-// The values i of a loop for which start + i * step lies in [begin, end).
-struct Range {
-  int64_t first;
-  int64_t count;
-};
-
-Range Inside(int64_t start, int64_t extent, int64_t step, int64_t begin, int64_t end) {
-  const int64_t first = begin <= start ? 0 : (begin - start + step - 1) / step;
-  const int64_t last = end <= start ? 0 : std::min(extent, (end - start + step - 1) / step);
-  return {first, std::max<int64_t>(last - first, 0)};
-}
-
-// Leaves the part of `region` that lies in `box`; false where there is none.
-bool Clip(const BoxView& box, Region* region) {
-  for (size_t dim = 0; dim < box.start.size(); ++dim) {
-    const int64_t begin = box.start[dim], end = begin + box.extent[dim];
-    const auto loop = std::ranges::find(region->loops, dim, &Loop::dim);
-    if (loop == region->loops.end()) {
-      if (region->start[dim] < begin || region->start[dim] >= end) return false;
-    } else {
-      const Range range = Inside(region->start[dim], loop->extent, loop->step, begin, end);
-      if (range.count == 0) return false;
-      region->start[dim] += range.first * loop->step;
-      region->dst += range.first * loop->dst_stride;
-      loop->extent = range.count;
-    }
-    region->start[dim] -= begin;
-  }
-  return true;
+// Calls `emit` for the parts of `region` that lie in `box`, counted from its corner.
+Result<> ClipToBox(const BoxView& box, const Region& region, size_t dim, const RegionFn& emit) {
+  if (dim == box.start.size()) return emit(region);
+  const int64_t begin = box.start[dim];
+  return ClipAlong(region, dim, begin, begin + box.extent[dim], [&](const Region& part) {
+    Region inner = part;
+    inner.start[dim] -= begin;
+    return ClipToBox(box, inner, dim + 1, emit);
+  });
 }
 
 }  // namespace
@@ -56,22 +36,20 @@ Result<> ChunkIndex::Cut(const Region& region,
   const Tensor& tensor = catalog_.tensors()[region.source];
   const auto chunks = catalog_.chunks(tensor);
   auto chunk = chunks.begin();
-  int64_t end = 1;
+  int64_t last = 0;
   if (!tensor.shape.empty()) {
     const auto row = [&](const Chunk& c) { return catalog_.Box(tensor, c).start[0]; };
-    const auto loop = std::ranges::find(region.loops, size_t{0}, &Loop::dim);
-    end = region.start[0] + 1;
-    if (loop != region.loops.end()) end += (loop->extent - 1) * loop->step;
-    chunk = std::ranges::upper_bound(chunks, region.start[0] - longest_[region.source], {}, row);
+    const Reach rows = ReachAlong(region, 0);
+    last = rows.last;
+    chunk = std::ranges::upper_bound(chunks, rows.first - longest_[region.source], {}, row);
   }
-  Piece piece;
   for (; chunk != chunks.end(); ++chunk) {
     const BoxView box = catalog_.Box(tensor, *chunk);
-    if (!tensor.shape.empty() && box.start[0] >= end) break;
-    piece.region = region;
-    if (!Clip(box, &piece.region)) continue;
-    piece.chunk = tensor.first_chunk + static_cast<uint32_t>(chunk - chunks.begin());
-    RESHARD_TRY(emit(piece));
+    if (!tensor.shape.empty() && box.start[0] > last) break;
+    const auto number = tensor.first_chunk + static_cast<uint32_t>(chunk - chunks.begin());
+    RESHARD_TRY(ClipToBox(box, region, 0, [&](const Region& part) {
+      return emit({.chunk = number, .region = part});
+    }));
   }
   return {};
 }

@@ -7,62 +7,61 @@
 namespace reshard {
 namespace {
 
-Loop* FindLoop(Region& region, size_t dim) {
-  const auto at = std::ranges::find(region.loops, dim, &Loop::dim);
-  return at == region.loops.end() ? nullptr : &*at;
-}
-
 Result<> Pull(const View& view, Region region, const RegionFn& emit);
 
-// Hands the parts of the region's interval along the concatenated dimension to the inputs.
+// Hands the parts of the region along the concatenated dimension to the inputs.
 Result<> PullConcat(const View& view, const Region& region, const RegionFn& emit) {
   const size_t dim = view.dim();
-  const int64_t begin = region.start[dim];
-  const Loop* loop = nullptr;
-  for (const Loop& candidate : region.loops)
-    if (candidate.dim == dim) loop = &candidate;
-  const int64_t end = begin + (loop ? loop->extent : 1);
-
+  const auto [first, last] = ReachAlong(region, dim);
   const auto starts = view.starts();
-  auto part = std::ranges::upper_bound(starts, begin) - starts.begin() - 1;
-  for (; part < std::ssize(starts) && starts[part] < end; ++part) {
+  auto part = std::ranges::upper_bound(starts, first) - starts.begin() - 1;
+  for (; part < std::ssize(starts) && starts[part] <= last; ++part) {
     const View& input = view.inputs()[part];
-    const int64_t from = std::max(begin, starts[part]);
-    const int64_t to = std::min(end, starts[part] + input.shape()[dim]);
-    if (from >= to) continue;
-    Region piece = region;
-    piece.start[dim] = from - starts[part];
-    if (Loop* own = FindLoop(piece, dim)) {
-      piece.dst += (from - begin) * own->dst_stride;
-      own->extent = to - from;
-    }
-    RESHARD_TRY(Pull(input, std::move(piece), emit));
+    const int64_t start = starts[part], end = start + input.shape()[dim];
+    RESHARD_TRY(ClipAlong(region, dim, start, end, [&](const Region& piece) {
+      Region own = piece;
+      own.start[dim] -= start;
+      return Pull(input, std::move(own), emit);
+    }));
   }
   return {};
+}
+
+Result<> PullPermute(const View& view, Region region, const RegionFn& emit) {
+  const auto dims = view.dims();
+  std::vector<int64_t> start(dims.size());
+  for (size_t dim = 0; dim < dims.size(); ++dim) start[dims[dim]] = region.start[dim];
+  region.start = std::move(start);
+  for (Loop& loop : region.loops) loop.dim = dims[loop.dim];
+  return Pull(view.inputs()[0], std::move(region), emit);
 }
 
 Result<> Pull(const View& view, Region region, const RegionFn& emit) {
   switch (view.op()) {
     case View::Op::kSource:
-      region.source = view.source();
+    case View::Op::kFill:
+      region.source = view.op() == View::Op::kFill ? Region::kFill : view.source();
       region.source_dtype = view.dtype();
+      region.fill = view.value();
       return emit(region);
     case View::Op::kSlice:
       region.start[view.dim()] += view.start();
       return Pull(view.inputs()[0], std::move(region), emit);
-    case View::Op::kConcat: return PullConcat(view, region, emit);
-    case View::Op::kCast: return Pull(view.inputs()[0], std::move(region), emit);
+    case View::Op::kConcat:
+      return PullConcat(view, region, emit);
+    case View::Op::kReshape:
+      return ReshapeRegion(
+          region, view.shape(), view.inputs()[0].shape(),
+          [&](const Region& piece) { return Pull(view.inputs()[0], piece, emit); });
+    case View::Op::kPermute:
+      return PullPermute(view, std::move(region), emit);
+    case View::Op::kCast:
+      return Pull(view.inputs()[0], std::move(region), emit);
   }
   return {};
 }
 
 }  // namespace
-
-int64_t Region::numel() const {
-  int64_t count = 1;
-  for (const Loop& loop : loops) count *= loop.extent;
-  return count;
-}
 
 Result<> Lower(const View& view, std::span<const int64_t> start, std::span<const int64_t> extent,
                std::span<const int64_t> dst_strides, const RegionFn& emit) {
@@ -82,16 +81,6 @@ Result<> LowerWhole(const View& view, const RegionFn& emit) {
   return Lower(view, Shape(shape.size(), 0), shape, RowMajorStrides(shape), emit);
 }
 
-std::vector<int64_t> RowMajorStrides(std::span<const int64_t> shape) {
-  std::vector<int64_t> strides(shape.size());
-  int64_t stride = 1;
-  for (size_t dim = shape.size(); dim-- > 0;) {
-    strides[dim] = stride;
-    stride *= std::max<int64_t>(shape[dim], 1);
-  }
-  return strides;
-}
-
 Result<> CutRange(std::span<const int64_t> shape, int64_t begin, int64_t end,
                   const std::function<Result<>(BoxView)>& emit) {
   const size_t rank = shape.size();
@@ -107,8 +96,7 @@ Result<> CutRange(std::span<const int64_t> shape, int64_t begin, int64_t end,
     // The largest box from here: whole rows of the outermost dimension that begins one.
     size_t dim = rank - 1;
     while (dim > 0 && start[dim] == 0 && end - begin >= strides[dim - 1]) --dim;
-    const int64_t count =
-        std::min((end - begin) / strides[dim], shape[dim] - start[dim]);
+    const int64_t count = std::min((end - begin) / strides[dim], shape[dim] - start[dim]);
     for (size_t i = 0; i < rank; ++i) extent[i] = i < dim ? 1 : i == dim ? count : shape[i];
     RESHARD_TRY(emit({start, extent}));
     begin += count * strides[dim];

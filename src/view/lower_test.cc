@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <numeric>
@@ -16,8 +17,29 @@ using Element = std::pair<uint32_t, std::vector<int64_t>>;  // source tensor and
 // What a view means, by definition: where the element at `at` comes from.
 Element Origin(const View& view, std::vector<int64_t> at) {
   switch (view.op()) {
-    case View::Op::kSource: return {view.source(), std::move(at)};
-    case View::Op::kCast: return Origin(view.inputs()[0], std::move(at));
+    case View::Op::kSource:
+      return {view.source(), std::move(at)};
+    case View::Op::kFill:
+      return {Region::kFill, {}};
+    case View::Op::kReshape: {
+      const View& input = view.inputs()[0];
+      const auto from = RowMajorStrides(view.shape()), to = RowMajorStrides(input.shape());
+      int64_t flat = 0;
+      for (size_t dim = 0; dim < at.size(); ++dim) flat += at[dim] * from[dim];
+      std::vector<int64_t> there(to.size());
+      for (size_t dim = 0; dim < there.size(); ++dim) {
+        there[dim] = flat / to[dim];
+        flat %= to[dim];
+      }
+      return Origin(input, std::move(there));
+    }
+    case View::Op::kPermute: {
+      std::vector<int64_t> there(at.size());
+      for (size_t dim = 0; dim < at.size(); ++dim) there[view.dims()[dim]] = at[dim];
+      return Origin(view.inputs()[0], std::move(there));
+    }
+    case View::Op::kCast:
+      return Origin(view.inputs()[0], std::move(at));
     case View::Op::kSlice:
       at[view.dim()] += view.start();
       return Origin(view.inputs()[0], std::move(at));
@@ -30,8 +52,19 @@ Element Origin(const View& view, std::vector<int64_t> at) {
   return {};
 }
 
+// A shape of as many elements: its prime factors dealt out again.
+Shape RandomReshape(const Shape& shape) {
+  Shape out(*rc::gen::inRange<size_t>(1, 5), 1);
+  for (int64_t size : shape)
+    for (int64_t prime = 2; size > 1; ++prime)
+      for (; size % prime == 0; size /= prime)
+        out[*rc::gen::inRange<size_t>(0, out.size())] *= prime;
+  if (std::ranges::find(shape, 0) != shape.end()) out[0] = 0;
+  return out;
+}
+
 View RandomView(int depth, const Shape& shape, uint32_t* sources) {
-  const int pick = depth == 0 ? 0 : *rc::gen::inRange(0, 3);
+  const int pick = depth == 0 ? *rc::gen::inRange(0, 8) == 0 ? 5 : 0 : *rc::gen::inRange(0, 5);
   const size_t dim = *rc::gen::inRange<size_t>(0, shape.size());
   if (pick == 1) {  // A slice of something larger.
     const int64_t before = *rc::gen::inRange(0, 4);
@@ -50,6 +83,17 @@ View RandomView(int depth, const Shape& shape, uint32_t* sources) {
     }
     return *View::Concat(std::move(parts), dim);
   }
+  if (pick == 3) return *View::Reshape(RandomView(depth - 1, RandomReshape(shape), sources), shape);
+  if (pick == 4) {
+    std::vector<size_t> dims(shape.size());
+    std::iota(dims.begin(), dims.end(), size_t{0});
+    for (size_t i = 1; i < dims.size(); ++i)
+      std::swap(dims[i], dims[*rc::gen::inRange<size_t>(0, i + 1)]);
+    Shape inner(shape.size());
+    for (size_t i = 0; i < dims.size(); ++i) inner[dims[i]] = shape[i];
+    return *View::Permute(RandomView(depth - 1, inner, sources), dims);
+  }
+  if (pick == 5) return *View::Fill(DType::kFloat32, shape, 0);
   return View::Source((*sources)++, DType::kFloat32, shape);
 }
 
@@ -71,9 +115,9 @@ void ForEach(const std::vector<int64_t>& extents,
 TEST(LowerTest, RegionsAreTheViewElementByElement) {
   EXPECT_TRUE(rc::check([] {
     Shape shape;
-    for (int i = *rc::gen::inRange(1, 4); i > 0; --i) shape.push_back(*rc::gen::inRange(1, 5));
+    for (int i = *rc::gen::inRange(1, 4); i > 0; --i) shape.push_back(*rc::gen::inRange(1, 7));
     uint32_t sources = 0;
-    const View view = RandomView(4, shape, &sources);
+    const View view = RandomView(6, shape, &sources);
     RC_ASSERT(view.shape() == shape);
 
     std::vector<int64_t> start, extent;
@@ -93,6 +137,7 @@ TEST(LowerTest, RegionsAreTheViewElementByElement) {
           dst += counters[i] * region.loops[i].dst_stride;
           at[region.loops[i].dim] += counters[i] * region.loops[i].step;
         }
+        if (region.source == Region::kFill) at.clear();
         RC_ASSERT(got.emplace(dst, Element{region.source, at}).second);
       });
       return {};
@@ -111,6 +156,36 @@ TEST(LowerTest, RegionsAreTheViewElementByElement) {
     });
     RC_ASSERT(got == want);
   }));
+}
+
+size_t CountRegions(const View& view) {
+  size_t count = 0;
+  EXPECT_TRUE(LowerWhole(view, [&](const Region&) -> Result<> {
+    ++count;
+    return {};
+  }));
+  return count;
+}
+
+TEST(LowerTest, RegionsDoNotGrowWithTheTensor) {
+  for (const int64_t scale : {1, 1'000, 1'000'000}) {
+    const View q = View::Source(0, DType::kFloat32, {8 * 4 * 128, 64 * scale});
+    const View k = View::Source(1, DType::kFloat32, {8 * 128, 64 * scale});
+    const View fused = *View::Reshape(*View::Concat({*View::Reshape(q, {8, 4, 128, 64 * scale}),
+                                                     *View::Reshape(k, {8, 1, 128, 64 * scale})},
+                                                    1),
+                                      {8 * 5 * 128, 64 * scale});
+    EXPECT_EQ(CountRegions(fused), 2u);
+    EXPECT_EQ(CountRegions(*View::Slice(fused, 0, 640, 640)), 2u);
+    EXPECT_EQ(CountRegions(*View::Slice(fused, 1, scale, 2 * scale)), 2u);
+    EXPECT_LE(CountRegions(*View::Slice(fused, 0, 100, 3001)), 8u);
+    const View flat = *View::Reshape(q, {8 * 4 * 128 * 64 * scale});
+    EXPECT_EQ(CountRegions(*View::Slice(flat, 0, 7, 64 * scale * 1000)), 3u);
+    // 96 and 64 columns meet every third row.
+    const View odd =
+        *View::Reshape(View::Source(0, DType::kFloat32, {96 * scale, 64}), {64 * scale, 96});
+    EXPECT_LE(CountRegions(*View::Slice(odd, 1, 10, 70)), 8u);
+  }
 }
 
 TEST(CutRangeTest, BoxesCoverTheRangeInOrder) {
@@ -151,6 +226,12 @@ TEST(ViewTest, RefusesWhatDoesNotFit) {
   EXPECT_FALSE(View::Cast(b, DType::kFloat16));
   EXPECT_FALSE(View::Cast(*View::Cast(a, DType::kFloat16), DType::kFloat32));
   EXPECT_EQ(View::Cast(a, DType::kFloat32)->op(), View::Op::kSource);
+  EXPECT_FALSE(View::Reshape(a, {3, 3}));
+  EXPECT_FALSE(View::Reshape(a, {-4, -2}));
+  EXPECT_FALSE(View::Permute(a, {0}));
+  EXPECT_FALSE(View::Permute(a, {0, 0}));
+  EXPECT_FALSE(View::Fill(DType::kInt32, {2}, 1));
+  EXPECT_FALSE(View::Fill(DType::kFloat32, {INT64_MAX, 3}));
 }
 
 }  // namespace

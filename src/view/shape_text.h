@@ -1,12 +1,12 @@
 #ifndef RESHARD_VIEW_SHAPE_TEXT_H_
 #define RESHARD_VIEW_SHAPE_TEXT_H_
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <cstdint>
 #include <span>
 #include <string>
-
-#include <fmt/format.h>
-#include <fmt/ranges.h>
 
 namespace reshard {
 

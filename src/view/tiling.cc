@@ -1,7 +1,7 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "base/checked_math.h"
 #include "base/try.h"
@@ -48,7 +48,8 @@ class Tiler {
     }
     const auto free = std::ranges::find(sliced_, false);
     if (free == sliced_.end())
-      return std::unexpected(TilingError(fmt::format("two chunks hold the element at {}", Corner())));
+      return std::unexpected(
+          TilingError(fmt::format("two chunks hold the element at {}", Corner())));
     return SliceAtEveryEdge(boxes, static_cast<size_t>(free - sliced_.begin()), depth);
   }
 

@@ -60,16 +60,23 @@ TEST(TilingTest, AcceptsWhatCutsMakeAndAgreesWithCountingWhenDamaged) {
     const size_t victim = *rc::gen::inRange<size_t>(0, boxes.size());
     const size_t dim = *rc::gen::inRange<size_t>(0, 2);
     switch (*rc::gen::inRange(0, 4)) {
-      case 0: boxes.erase(boxes.begin() + static_cast<std::ptrdiff_t>(victim)); break;
-      case 1: boxes.push_back(boxes[victim]); break;
-      case 2: boxes[victim].start[dim] += *rc::gen::inRange(-2, 3); break;
-      case 3: boxes[victim].extent[dim] += *rc::gen::inRange(-1, 3); break;
+      case 0:
+        boxes.erase(boxes.begin() + static_cast<std::ptrdiff_t>(victim));
+        break;
+      case 1:
+        boxes.push_back(boxes[victim]);
+        break;
+      case 2:
+        boxes[victim].start[dim] += *rc::gen::inRange(-2, 3);
+        break;
+      case 3:
+        boxes[victim].extent[dim] += *rc::gen::inRange(-1, 3);
+        break;
     }
-    boxes.erase(std::remove_if(boxes.begin(), boxes.end(),
-                               [](const TestBox& box) {
-                                 return box.extent[0] <= 0 || box.extent[1] <= 0;
-                               }),
-                boxes.end());
+    boxes.erase(
+        std::remove_if(boxes.begin(), boxes.end(),
+                       [](const TestBox& box) { return box.extent[0] <= 0 || box.extent[1] <= 0; }),
+        boxes.end());
     RC_ASSERT(Check(shape, boxes).has_value() == TilesByCounting(shape, boxes));
   }));
 }

@@ -1,0 +1,38 @@
+#ifndef RESHARD_RECIPE_MAPPING_H_
+#define RESHARD_RECIPE_MAPPING_H_
+
+#include <string>
+#include <vector>
+
+#include "reshard/plan.h"
+#include "view/view.h"
+
+namespace reshard {
+
+/// A tensor of the target: its name and what it is made of.
+struct NamedView {
+  std::string name;
+  View view;
+};
+
+/// What the source repeats or what a rule has added, and the target will not hold: it must be equal
+/// to what stands for it, element by element, before it may be left out.
+struct Check {
+  std::string name;  ///< of the tensor that is left out
+  View view;         ///< that tensor, or the part of it
+  View equals;       ///< what it must be; the same type and shape
+  std::string why;   ///< "a copy of tp rank 0's", "zeros that the recipe adds"
+};
+
+/// What becomes of a catalog: its tensors under other names, as views; what must hold for that to
+/// lose nothing; and what is left out by name.
+struct Mapping {
+  std::vector<NamedView> tensors;   ///< sorted by name
+  std::vector<Check> checks;
+  std::vector<Dropped> dropped;     ///< tensors of the source that no target tensor holds
+  std::vector<std::string> warnings;
+};
+
+}  // namespace reshard
+
+#endif  // RESHARD_RECIPE_MAPPING_H_
