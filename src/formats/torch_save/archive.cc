@@ -38,8 +38,10 @@ Result<> CheckNames(const Archive& archive, const std::string& file) {
 
 // Flattens what `records` (ZipRecords or LegacyRecords) hold.
 template <typename Records>
-Result<Archive> Collect(const Records& records, const std::string& file) {
+Result<Archive> Collect(const Records& records, const std::string& file,
+                        const RootVisitor& visit_root) {
   Archive archive;
+  if (visit_root) RESHARD_TRY(visit_root(records.root()));
   const auto add_tensor = [&](const Path& path, std::string name, const Value& value) -> Result<> {
     RESHARD_ASSIGN(TensorCall call, ParseTensor(value, file));
     RESHARD_ASSIGN(TensorEntry tensor, records.Place(std::move(call)));
@@ -74,12 +76,12 @@ bool IsTar(std::string_view head) {
 
 }  // namespace
 
-Result<Archive> DecodeFile(const ByteSource& file) {
+Result<Archive> DecodeFile(const ByteSource& file, const RootVisitor& visit) {
   std::string head(std::min<uint64_t>(file.size(), kTarMagicOffset + 5), '\0');
   RESHARD_TRY(file.ReadAt(0, std::as_writable_bytes(std::span(head))));
   if (head.starts_with(kZipMagic)) {
     RESHARD_ASSIGN(const ZipRecords records, ZipRecords::Open(file));
-    return Collect(records, file.name());
+    return Collect(records, file.name(), visit);
   }
   if (IsTar(head))
     return BadPickle(file.name(), "a tar, the format of torch.save before torch 0.1.10",
@@ -89,7 +91,7 @@ Result<Archive> DecodeFile(const ByteSource& file) {
     return BadPickle(file.name(), "a file that torch.save did not write",
                      "a zip (PK\\3\\4) or a pickle (byte 0x80)");
   RESHARD_ASSIGN(const LegacyRecords records, LegacyRecords::Open(file));
-  RESHARD_ASSIGN(Archive archive, Collect(records, file.name()));
+  RESHARD_ASSIGN(Archive archive, Collect(records, file.name(), visit));
   archive.container = Container::kLegacy;
   return archive;
 }

@@ -2,10 +2,12 @@
 #define RESHARD_FORMATS_TORCH_SAVE_ARCHIVE_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "base/byte_source.h"
+#include "formats/pickle/pickle.h"
 #include "formats/torch_save/flatten.h"
 #include "formats/torch_save/tensor_entry.h"
 #include "reshard/error.h"
@@ -34,6 +36,10 @@ struct Archive {
   std::vector<ObjectLeaf> objects;
 };
 
+/// Is shown the decoded object, whose values are gone after the call: for what a kind of file means
+/// beyond its leaves. Its error becomes that of DecodeFile.
+using RootVisitor = std::function<Result<>(const pickle::Value& root)>;
+
 /// Decodes a whole torch.save file: a zip (since torch 1.6) or a legacy one. No tensor data is
 /// read. A file that holds one value instead of a dictionary or list gives one leaf, named "tensor"
 /// or "object".
@@ -42,7 +48,7 @@ struct Archive {
 /// of an unknown class. Errors are of kind kSource: a damaged or truncated file, a tensor over an
 /// unknown storage, two leaves with one flattened name, a TorchScript program, the tar format of
 /// torch before 0.1.10.
-Result<Archive> DecodeFile(const ByteSource& file);
+Result<Archive> DecodeFile(const ByteSource& file, const RootVisitor& visit = {});
 
 }  // namespace reshard::torch_save
 

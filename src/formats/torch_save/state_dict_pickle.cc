@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -70,6 +72,11 @@ class PickleWriter {
     }
   }
 
+  void Float(double number) {
+    out_ += 'G';
+    AppendLittle(std::byteswap(std::bit_cast<uint64_t>(number)), &out_);  // big-endian
+  }
+
   void IntTuple(std::span<const int64_t> numbers) {
     if (numbers.empty()) return Op(")");
     const bool marked = numbers.size() > 3;
@@ -99,7 +106,8 @@ class PickleWriter {
   void Long(int64_t number) {
     std::string bytes;
     AppendLittle(number, &bytes);
-    while (bytes.back() == '\0' && (bytes[bytes.size() - 2] & 0x80) == 0) bytes.pop_back();
+    const char sign = number < 0 ? '\xff' : '\0';
+    while (bytes.back() == sign && ((bytes[bytes.size() - 2] ^ sign) & 0x80) == 0) bytes.pop_back();
     out_ += '\x8a';
     AppendLittle(static_cast<uint8_t>(bytes.size()), &out_);
     out_ += bytes;
@@ -157,34 +165,54 @@ void WriteTensor(const TensorDecl& tensor, size_t key, Constants* slots, PickleW
   out->Put();
 }
 
-}  // namespace
+class DictPickler {
+ public:
+  std::string Pickle(const Dict& dict) && {
+    out_.Op("\x80\x02");
+    Write(dict);
+    out_.Op(".");
+    return std::move(out_).Take();
+  }
 
-std::string PickleStateDict(std::span<const TensorDecl> tensors) {
-  PickleWriter out;
-  Constants slots;
-  out.Op("\x80\x02}");
-  out.Put();
-  size_t next = 0;
-  const auto write_items = [&](size_t count) {
-    for (const size_t end = next + count; next < end; ++next) {
-      out.Text(tensors[next].name);
-      WriteTensor(tensors[next], next, &slots, &out);
-    }
-  };
-  if (tensors.size() == 1) {
-    write_items(1);
-    out.Op("s");
-  } else if (!tensors.empty()) {
-    // A full last batch is followed by an empty one, as CPython's pickler does it.
-    for (size_t batch = kBatch; batch == kBatch;) {
-      batch = std::min(kBatch, tensors.size() - next);
-      out.Op("(");
-      write_items(batch);
-      out.Op("u");
+ private:
+  void Write(const Dict& dict) {
+    out_.Op("}");
+    out_.Put();
+    const std::span<const Item> items = dict.items;
+    if (items.size() == 1) {
+      WriteItems(items);
+      out_.Op("s");
+    } else if (!items.empty()) {
+      // A full last batch is followed by an empty one, as CPython's pickler does it.
+      size_t next = 0;
+      for (size_t batch = kBatch; batch == kBatch; next += batch) {
+        batch = std::min(kBatch, items.size() - next);
+        out_.Op("(");
+        WriteItems(items.subspan(next, batch));
+        out_.Op("u");
+      }
     }
   }
-  out.Op(".");
-  return std::move(out).Take();
-}
+
+  void WriteItems(std::span<const Item> items) {
+    for (const Item& item : items) {
+      out_.Text(item.key);
+      std::visit([this](const auto& value) { Write(value); }, item.value);
+    }
+  }
+
+  void Write(const TensorDecl* tensor) { WriteTensor(*tensor, tensors_++, &slots_, &out_); }
+  void Write(int64_t number) { out_.Int(number); }
+  void Write(double number) { out_.Float(number); }
+  void Write(const std::string& text) { out_.Text(text); }
+
+  PickleWriter out_;
+  Constants slots_;
+  size_t tensors_ = 0;
+};
+
+}  // namespace
+
+std::string PickleDict(const Dict& dict) { return DictPickler().Pickle(dict); }
 
 }  // namespace reshard::torch_save

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "base/checked_math.h"
@@ -15,7 +17,8 @@ namespace reshard::torch_save {
 namespace {
 
 constexpr size_t kMaxArchiveName = 255;
-constexpr size_t kMaxName = size_t{1} << 20;
+constexpr size_t kMaxText = size_t{1} << 20;
+constexpr size_t kShownText = 60;
 constexpr int64_t kMaxBytes = int64_t{1} << 62;
 
 std::unexpected<Error> CannotWrite(std::string_view tensor, std::string found,
@@ -41,59 +44,91 @@ bool TorchHas(DType dtype) {
   }
 }
 
-Result<> CheckNames(std::span<const TensorDecl> tensors) {
-  std::vector<std::string_view> names;
-  names.reserve(tensors.size());
-  for (const TensorDecl& tensor : tensors) names.push_back(tensor.name);
-  std::ranges::sort(names);
-  const auto twice = std::ranges::adjacent_find(names);
-  if (twice == names.end()) return {};
-  return CannotWrite(*twice, "two tensors of this name", "distinct names");
-}
+// Finds the tensors of a dict in the order of writing, and checks all that is written.
+class Collector {
+ public:
+  // `path` is that of the dict's keys, with a '.' after each.
+  Result<> Add(const Dict& dict, const std::string& path) {
+    RESHARD_TRY(CheckKeys(dict, path));
+    for (const Item& item : dict.items) {
+      const std::string name = path + item.key;
+      if (const auto* tensor = std::get_if<const TensorDecl*>(&item.value)) {
+        RESHARD_TRY(AddTensor(**tensor, name));
+      } else if (const auto* inner = std::get_if<Dict>(&item.value)) {
+        RESHARD_TRY(Add(*inner, name + "."));
+      } else if (const auto* text = std::get_if<std::string>(&item.value)) {
+        RESHARD_TRY(CheckText(*text, path));
+      }
+    }
+    return {};
+  }
 
-// The tensor's bytes, which are also added to `total`.
-Result<uint64_t> CountBytes(const TensorDecl& tensor, int64_t* total) {
-  if (!TorchHas(tensor.dtype))
-    return CannotWrite(tensor.name, fmt::format("the type {}", DTypeName(tensor.dtype)),
-                       "a type that torch has for plain tensors");
-  if (tensor.name.size() >= kMaxName)
-    return CannotWrite(tensor.name.substr(0, 60), "the name is too long",
-                       fmt::format("fewer than {} bytes", kMaxName));
-  const auto numel = CheckedNumel(tensor.shape);
-  const auto bytes = numel ? CheckedMul(*numel, ItemSize(tensor.dtype)) : std::nullopt;
-  const auto sum = bytes ? CheckedAdd(*total, *bytes) : std::nullopt;
-  if (!sum || *sum > kMaxBytes)
-    return CannotWrite(tensor.name, fmt::format("the shape [{}]", fmt::join(tensor.shape, ", ")),
-                       "no negative number, and fewer than 2^62 bytes in the file");
-  *total = *sum;
-  return static_cast<uint64_t>(*bytes);
-}
+  const std::vector<uint64_t>& sizes() const { return sizes_; }
+
+ private:
+  static Result<> CheckText(std::string_view text, const std::string& path) {
+    if (text.size() < kMaxText) return {};
+    return CannotWrite(path + std::string(text.substr(0, kShownText)),
+                       fmt::format("a text of {} bytes", text.size()),
+                       fmt::format("fewer than {} bytes", kMaxText));
+  }
+
+  static Result<> CheckKeys(const Dict& dict, const std::string& path) {
+    std::vector<std::string_view> keys;
+    keys.reserve(dict.items.size());
+    for (const Item& item : dict.items) {
+      RESHARD_TRY(CheckText(item.key, path));
+      keys.push_back(item.key);
+    }
+    std::ranges::sort(keys);
+    const auto twice = std::ranges::adjacent_find(keys);
+    if (twice == keys.end()) return {};
+    return CannotWrite(path + std::string(*twice), "two values of this name", "distinct names");
+  }
+
+  Result<> AddTensor(const TensorDecl& tensor, const std::string& name) {
+    if (!TorchHas(tensor.dtype))
+      return CannotWrite(name, fmt::format("the type {}", DTypeName(tensor.dtype)),
+                         "a type that torch has for plain tensors");
+    const auto numel = CheckedNumel(tensor.shape);
+    const auto bytes = numel ? CheckedMul(*numel, ItemSize(tensor.dtype)) : std::nullopt;
+    const auto sum = bytes ? CheckedAdd(total_, *bytes) : std::nullopt;
+    if (!sum || *sum > kMaxBytes)
+      return CannotWrite(name, fmt::format("the shape [{}]", fmt::join(tensor.shape, ", ")),
+                         "no negative number, and fewer than 2^62 bytes in the file");
+    total_ = *sum;
+    sizes_.push_back(static_cast<uint64_t>(*bytes));
+    return {};
+  }
+
+  std::vector<uint64_t> sizes_;
+  int64_t total_ = 0;
+};
 
 }  // namespace
 
-Result<FileLayout> EncodeStateDict(std::span<const TensorDecl> tensors,
-                                   std::string_view archive_name) {
+Result<FileLayout> EncodeDict(const Dict& dict, std::string_view archive_name) {
   if (archive_name.empty() || archive_name.size() > kMaxArchiveName ||
       archive_name.find('/') != std::string_view::npos)
     return CannotWrite({}, fmt::format("the archive name '{}'", archive_name),
                        fmt::format("1 to {} bytes without a '/'", kMaxArchiveName));
-  RESHARD_TRY(CheckNames(tensors));
-  std::vector<uint64_t> sizes;
-  sizes.reserve(tensors.size());
-  int64_t total = 0;
-  for (const TensorDecl& tensor : tensors) {
-    RESHARD_ASSIGN(const uint64_t bytes, CountBytes(tensor, &total));
-    sizes.push_back(bytes);
-  }
+  Collector tensors;
+  RESHARD_TRY(tensors.Add(dict, {}));
 
   zip::ArchiveLayout layout(archive_name);
-  layout.AddLiteral("data.pkl", PickleStateDict(tensors));
+  layout.AddLiteral("data.pkl", PickleDict(dict));
   layout.AddLiteral(".format_version", "1");
   layout.AddLiteral(".storage_alignment", "64");
   layout.AddLiteral("byteorder", "little");
-  for (size_t i = 0; i < sizes.size(); ++i) layout.AddSlot(fmt::format("data/{}", i), sizes[i]);
+  for (size_t i = 0; i < tensors.sizes().size(); ++i)
+    layout.AddSlot(fmt::format("data/{}", i), tensors.sizes()[i]);
   layout.AddLiteral("version", "3\n");
   return std::move(layout).Finish();
+}
+
+Result<FileLayout> EncodeStateDict(std::span<const TensorDecl> tensors,
+                                   std::string_view archive_name) {
+  return EncodeDict(DictOf(tensors), archive_name);
 }
 
 }  // namespace reshard::torch_save

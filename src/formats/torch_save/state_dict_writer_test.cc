@@ -101,8 +101,54 @@ TEST(StateDictWriterTest, PicklesAnyNumberOfTensorsAsTorchDoes) {
     std::vector<TensorDecl> tensors;
     for (int i = 0; i < std::stoi(std::string(count)); ++i)
       tensors.push_back({"layer." + std::to_string(i), DType::kInt8, {i % 3}});
-    EXPECT_EQ(zip::Crc32(PickleStateDict(tensors)), uint64_t(crc)) << count;
+    EXPECT_EQ(zip::Crc32(PickleDict(DictOf(tensors))), uint64_t(crc)) << count;
   }
+}
+
+TEST(StateDictWriterTest, PicklesNestedDictsAndScalarsAsTorchDoes) {
+  Dict ints;
+  for (const int64_t number :
+       {int64_t{0}, int64_t{255}, int64_t{65535}, int64_t{65536}, int64_t{-1}, int64_t{-129},
+        int64_t{1} << 31, -(int64_t{1} << 31) - 1, int64_t{1} << 62})
+    ints.items.push_back({std::to_string(number), number});
+  const Dict deep{.items = {{"int", int64_t{300}}, {"float", -2.5}}};
+  const Dict values{.items = {{"one", Dict{.items = {{"a", int64_t{1}}}}},
+                              {"none", Dict{}},
+                              {"scalars", Dict{.items = {{"deep", deep}, {"text", "release"}}}},
+                              {"ints", ints},
+                              {"checkpoint_version", 3.0}}};
+  EXPECT_EQ(PickleDict(values), TestFile("torch_save/nested.pkl"));
+}
+
+TEST(StateDictWriterTest, SlotsOfNestedTensorsFollowTheOrderOfWriting) {
+  const TensorDecl w{"", DType::kInt8, {3}};
+  const TensorDecl v{"", DType::kInt8, {2}};
+  const Dict dict{.items = {{"b", Dict{.items = {{"w", &w}, {"n", int64_t{4}}}}},
+                            {"a", Dict{.items = {{"w", &v}}}},
+                            {"last", &w}}};
+  const auto layout = EncodeDict(dict);
+  ASSERT_TRUE(layout) << layout.error().ToString();
+  const std::vector<std::string> data = {"abc", "de", "fgh"};
+  const std::string file = Assemble(*layout, data);
+  const MemorySource source(file);
+  const auto archive = DecodeFile(source);
+  ASSERT_TRUE(archive) << archive.error().ToString();
+  std::vector<std::string> found;
+  for (const TensorLeaf& leaf : archive->tensors)
+    found.push_back(leaf.name + "=" + Gather(source, leaf.tensor));
+  EXPECT_THAT(found, ::testing::ElementsAre("b.w=abc", "a.w=de", "last=fgh"));
+}
+
+TEST(StateDictWriterTest, NamesTheKeysOfWhatIsRefused) {
+  const TensorDecl bad{"", DType::kInt8, {-1}};
+  const auto error = [](const Dict& inner) {
+    const auto layout = EncodeDict(Dict{.items = {{"model", inner}}});
+    EXPECT_FALSE(layout);
+    return layout ? Error{} : layout.error();
+  };
+  EXPECT_EQ(error({.items = {{"w", &bad}}}).tensor, "model.w");
+  EXPECT_EQ(error({.items = {{"w", 1.0}, {"w", 2.0}}}).tensor, "model.w");
+  EXPECT_EQ(error({.items = {{"w", std::string(1 << 20, 'x')}}}).kind, ErrorKind::kMapping);
 }
 
 TEST(StateDictWriterTest, AnEmptyDictAndAHugeTensor) {

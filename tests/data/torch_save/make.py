@@ -3,6 +3,7 @@
 state_dict.bin     what torch.save writes for a dict of contiguous tensors
 state_dict.json    that dict: name, dtype, shape, and the data as hex
 state_dicts.json   CRC-32 of the pickles of dicts of 1, 1000, 1001 and 2500 tensors
+nested.pkl         the pickle of a dict of dicts, numbers and texts
 entries/*.zip      one tensor each, as DCP stores a chunk; entries.json says what they hold
 leaves.pt          what is no tensor, and tensors that are not dense
 leaves.json        the names that DCP's flattening gives its leaves
@@ -68,6 +69,20 @@ def pickles():
         torch.save({f"layer.{i}": torch.zeros(i % 3, dtype=torch.int8) for i in range(count)}, stream)
         sizes[count] = zlib.crc32(zipfile.ZipFile(stream).read("archive/data.pkl"))
     (HERE / "state_dicts.json").write_text(json.dumps(sizes) + "\n")
+
+
+def nested():
+    # Protocol 2 as torch.save pickles; no text is used twice, so the memo is of no consequence.
+    values = {
+        "one": {"a": 1},
+        "none": {},
+        "scalars": {"deep": {"int": 300, "float": -2.5}, "text": "release"},
+        "ints": {f"{n}": n for n in [0, 255, 65535, 65536, -1, -129, 2**31, -(2**31) - 1, 2**62]},
+        "checkpoint_version": 3.0,
+    }
+    stream = io.BytesIO()
+    torch.save(values, stream)
+    (HERE / "nested.pkl").write_bytes(zipfile.ZipFile(stream).read("archive/data.pkl"))
 
 
 def entries():
@@ -148,5 +163,6 @@ def leaves():
 if __name__ == "__main__":
     state_dict()
     pickles()
+    nested()
     entries()
     leaves()
