@@ -15,8 +15,8 @@
 
 namespace reshard {
 
-/// Opens a checkpoint of kind `from`: "dcp", "hf", "pt", or "auto" to tell it from its files. A
-/// directory with a latest_checkpointed_iteration.txt stands for the iteration it names.
+/// Opens a checkpoint of kind `from`: "dcp", "hf", "megatron", "pt", or "auto" to tell it from its
+/// files. A directory with a latest_checkpointed_iteration.txt stands for the iteration it names.
 Result<std::unique_ptr<Source>> OpenSource(const std::string& path,
                                            const std::string& from = "auto");
 

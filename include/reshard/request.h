@@ -24,7 +24,7 @@ enum class Weights { kSafetensors, kBin };
 struct ConvertRequest {
   std::string source;              ///< a directory or a file
   std::string destination;         ///< a directory that does not exist yet
-  std::string from = "auto";       ///< the source's kind: auto, dcp, hf, pt
+  std::string from = "auto";       ///< the source's kind: auto, dcp, hf, megatron, pt
   std::string recipe = "auto";     ///< auto, a built-in recipe's name, or a file
   Packing packing = Packing::kNatural;
   std::optional<DType> dtype{};    ///< floating tensors become this; nothing keeps them

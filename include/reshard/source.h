@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -31,7 +32,7 @@ class Source {
 
   virtual const Catalog& catalog() const = 0;
 
-  /// The kind's name: "dcp", "hf", "pt".
+  /// The kind's name: "dcp", "hf", "megatron", "pt".
   virtual std::string_view kind() const = 0;
 
   /// On what evidence the kind was chosen: one phrase.
@@ -49,6 +50,11 @@ class Source {
 
   /// What a person should know about the source but need not act on, one sentence each.
   virtual const std::vector<std::string>& notes() const = 0;
+
+  /// Numbers that the checkpoint says about itself and that a mapping may need, such as Megatron's
+  /// tensor_model_parallel_size, num_layers, padded_vocab_size; truth values are 0 or 1. What is not
+  /// there is not known. Most kinds have none.
+  virtual std::map<std::string, int64_t> hints() const { return {}; }
 };
 
 }  // namespace reshard

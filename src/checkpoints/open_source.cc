@@ -12,6 +12,8 @@
 #include "base/try.h"
 #include "checkpoints/dcp/dcp_source.h"
 #include "checkpoints/hf/hf_source.h"
+#include "checkpoints/megatron/megatron_source.h"
+#include "checkpoints/megatron/rank_name.h"
 #include "checkpoints/pt/pt_source.h"
 #include "io/file.h"
 
@@ -28,7 +30,7 @@ constexpr size_t kMaxSuggestEntries = 2000;
 constexpr size_t kMaxSuggestions = 5;
 
 bool HoldsCheckpoint(const fs::path& directory) {
-  if (!FindDcpMetadata(directory).empty()) return true;
+  if (!FindDcpMetadata(directory).empty() || HoldsMegatronRanks(directory)) return true;
   const auto files = FindHfFiles(directory);
   return files && !files->names.empty();
 }
@@ -80,12 +82,15 @@ Error NothingThere(const std::string& path, const fs::path& directory) {
   Error error{.kind = ErrorKind::kSource,
               .file = path,
               .found = "this directory is no checkpoint that reshard can read",
-              .expected = "a .metadata file (DCP), or model.safetensors, its index, or "
-                          "pytorch_model.bin (Hugging Face)"};
+              .expected = "a .metadata file (DCP), mp_rank_* directories (Megatron), or "
+                          "model.safetensors, its index, or pytorch_model.bin (Hugging Face)"};
   if (fs::exists(directory / ".metadata.tmp"))
     error.found = "there is a .metadata.tmp but no .metadata: the save was never finished";
   const std::vector<std::string> below = CheckpointsBelow(directory);
-  error.help = below.empty() ? "check the path; for a file of torch.save give the file itself"
+  if (megatron::ParseRankName(directory.filename().string()))
+    error.help = "this is one rank of a Megatron checkpoint: give the directory above";
+  else
+    error.help = below.empty() ? "check the path; for a file of torch.save give the file itself"
                              : fmt::format("did you mean {}?", fmt::join(below, " or "));
   return error;
 }
@@ -95,7 +100,37 @@ Result<std::unique_ptr<Source>> OpenFile(const fs::path& file, const std::string
     return OpenHfSource(file);
   if (from == "dcp" || (from == "auto" && file.filename() == ".metadata"))
     return OpenDcpSource(fs::absolute(file).parent_path());
+  if (from == "megatron")
+    return std::unexpected(Error{.kind = ErrorKind::kSource,
+                                 .file = file.string(),
+                                 .found = "this is a file",
+                                 .expected = "a directory with --from megatron",
+                                 .help = "give the directory that the mp_rank_* lie in"});
   return OpenPtSource(file);
+}
+
+// The kind of the checkpoint in a directory, by its files alone. `path` is the name in errors.
+Result<std::string> DetectKind(const std::string& path, const fs::path& directory) {
+  RESHARD_ASSIGN(const HfFiles hf, FindHfFiles(directory));
+  std::vector<std::string> kinds;
+  std::vector<std::string> evidence;
+  const auto see = [&](bool there, std::string kind, std::string what) {
+    if (!there) return;
+    kinds.push_back(std::move(kind));
+    evidence.push_back(std::move(what));
+  };
+  see(!FindDcpMetadata(directory).empty(), "dcp", "DCP metadata");
+  see(HoldsMegatronRanks(directory), "megatron", "mp_rank_* directories");
+  see(!hf.names.empty(), "hf", hf.evidence);
+  if (kinds.empty()) return std::unexpected(NothingThere(path, directory));
+  if (kinds.size() > 1)
+    return std::unexpected(
+        Error{.kind = ErrorKind::kUsage,
+              .file = path,
+              .found = fmt::format("there are both {}", fmt::join(evidence, " and ")),
+              .expected = "one checkpoint",
+              .help = fmt::format("say which with --from {}", fmt::join(kinds, " or --from "))});
+  return std::move(kinds[0]);
 }
 
 }  // namespace
@@ -114,26 +149,23 @@ Result<std::unique_ptr<Source>> OpenSource(const std::string& path, const std::s
     RESHARD_ASSIGN(place, FollowTracker(place));
   }
 
-  if (from == "dcp") return OpenDcpSource(place);
-  if (from == "hf") return OpenHfSource(place);
-  if (from == "pt")
+  std::string kind = from;
+  if (kind == "auto") {
+    RESHARD_ASSIGN(kind, DetectKind(path, place));
+  }
+  if (kind == "dcp") return OpenDcpSource(place);
+  if (kind == "hf") return OpenHfSource(place);
+  if (kind == "megatron") return OpenMegatronSource(place);
+  if (kind == "pt")
     return std::unexpected(Error{.kind = ErrorKind::kSource,
                                  .file = path,
                                  .found = "this is a directory",
                                  .expected = "one file of torch.save with --from pt",
                                  .help = "give the file itself"});
-  const bool dcp = !FindDcpMetadata(place).empty();
-  RESHARD_ASSIGN(const HfFiles hf, FindHfFiles(place));
-  if (dcp && !hf.names.empty())
-    return std::unexpected(
-        Error{.kind = ErrorKind::kUsage,
-              .file = path,
-              .found = fmt::format("there are both DCP metadata and {}", hf.evidence),
-              .expected = "one checkpoint",
-              .help = "say which with --from dcp or --from hf"});
-  if (dcp) return OpenDcpSource(place);
-  if (!hf.names.empty()) return OpenHfSource(place);
-  return std::unexpected(NothingThere(path, place));
+  return std::unexpected(Error{.kind = ErrorKind::kUsage,
+                               .file = path,
+                               .found = fmt::format("there is no kind '{}'", kind),
+                               .expected = "auto, dcp, hf, megatron or pt"});
 }
 
 }  // namespace reshard

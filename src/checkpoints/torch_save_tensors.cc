@@ -12,13 +12,17 @@ ChunkLayout LayoutOf(const torch_save::TensorEntry& entry, uint32_t file, uint64
           .negate = entry.negate};
 }
 
+void TorchSaveTensors::AddTensor(std::string name, const torch_save::TensorEntry& tensor,
+                                 uint32_t file, CatalogBuilder* builder) {
+  builder->AddTensor(name, tensor.dtype, tensor.shape);
+  builder->AddWhole(file, tensor.data_offset, tensor.storage_bytes);
+  layouts_.emplace(std::move(name), LayoutOf(tensor, file, 0));
+}
+
 void TorchSaveTensors::Add(const torch_save::Archive& archive, uint32_t file,
                            CatalogBuilder* builder) {
-  for (const torch_save::TensorLeaf& leaf : archive.tensors) {
-    builder->AddTensor(leaf.name, leaf.tensor.dtype, leaf.tensor.shape);
-    builder->AddWhole(file, leaf.tensor.data_offset, leaf.tensor.storage_bytes);
-    layouts_.emplace(leaf.name, LayoutOf(leaf.tensor, file, 0));
-  }
+  for (const torch_save::TensorLeaf& leaf : archive.tensors)
+    AddTensor(leaf.name, leaf.tensor, file, builder);
   for (const torch_save::ObjectLeaf& leaf : archive.objects)
     builder->AddObject({.name = leaf.name, .summary = leaf.summary});
 }

@@ -20,7 +20,11 @@ ChunkLayout LayoutOf(const torch_save::TensorEntry& entry, uint32_t file, uint64
 /// one chunk, whose layout is known from the start.
 class TorchSaveTensors {
  public:
-  /// Adds what `archive`, decoded from file number `file`, holds.
+  /// Adds a tensor of file number `file`, under a name that may differ from its own there.
+  void AddTensor(std::string name, const torch_save::TensorEntry& tensor, uint32_t file,
+                 CatalogBuilder* builder);
+
+  /// Adds all that `archive`, decoded from file number `file`, holds.
   void Add(const torch_save::Archive& archive, uint32_t file, CatalogBuilder* builder);
 
   /// The layout of a tensor, or null where it came from elsewhere.

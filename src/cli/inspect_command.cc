@@ -85,10 +85,10 @@ Result<> Run(const Options& options) {
 
 std::function<Result<>()> DeclareInspect(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  app.add_option("PATH", options->path, "a DCP or Hugging Face directory, or a .pt file")
+  app.add_option("PATH", options->path, "a DCP, Hugging Face or Megatron directory, or a .pt file")
       ->required();
-  app.add_option("--from", options->from, "kind: auto, dcp, hf or pt [auto]")
-      ->check(CLI::IsMember({"auto", "dcp", "hf", "pt"}));
+  app.add_option("--from", options->from, "kind: auto, dcp, hf, megatron or pt [auto]")
+      ->check(CLI::IsMember({"auto", "dcp", "hf", "megatron", "pt"}));
   app.add_flag("--tensors", options->tensors, "list every tensor and object");
   app.add_option("--grep", options->grep, "only tensors like this: --grep 'layers\\.0\\.'");
   app.add_flag("--json", options->json, "machine-readable, on stdout: docs/json.md");

@@ -25,11 +25,11 @@ Result<DType> ParseTarget(const std::string& option, const std::string& name) {
 
 void RequestOptions::Declare(CLI::App& app) {
   const std::string what = "Source and target";
-  app.add_option("SRC", source, "a DCP or Hugging Face directory, or a .pt file")->required();
+  app.add_option("SRC", source, "a DCP, Hugging Face or Megatron directory, or a .pt file")->required();
   app.add_option("DST", destination, "the directory to write: out/my-model")->required();
   app.add_option("--to", to, "target kind: hf [hf]")->check(CLI::IsMember({"hf"}))->group(what);
-  app.add_option("--from", from, "source kind: auto, dcp, hf or pt [auto]")
-      ->check(CLI::IsMember({"auto", "dcp", "hf", "pt"}))
+  app.add_option("--from", from, "source kind: auto, dcp, hf, megatron or pt [auto]")
+      ->check(CLI::IsMember({"auto", "dcp", "hf", "megatron", "pt"}))
       ->group(what);
   app.add_option("--recipe", recipe, "how names map: auto, veomni, my.toml [auto]")->group(what);
   app.add_option("--packing", packing, "natural (layer 2 before 10) or lexicographic [natural]")
