@@ -24,10 +24,11 @@ struct PlanSummary {
   uint64_t tensors = 0;     ///< written
   uint64_t casts = 0;       ///< of them, converted to another element type
   uint64_t assembled = 0;   ///< of them, put together from more than one chunk
-  uint64_t bytes_read = 0;
+  uint64_t bytes_read = 0;  ///< of the source, to copy and to check
   uint64_t bytes_written = 0;
   uint64_t dropped_tensors = 0;
   uint64_t dropped_objects = 0;
+  uint64_t checks = 0;      ///< parts of the source that are left out because others equal them
 };
 
 /// One tensor of the target.

@@ -6,7 +6,8 @@
 
 namespace reshard {
 
-/// How far a running plan is. Bytes are bytes of the target.
+/// How far a running plan is. Bytes are bytes of the target, and of what is
+/// left out of it after a comparison.
 struct Progress {
   uint64_t bytes_done = 0;
   uint64_t bytes_total = 0;

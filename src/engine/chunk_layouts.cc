@@ -13,12 +13,18 @@ namespace {
 
 std::set<uint32_t> SourcesOf(const Plan& plan) {
   std::set<uint32_t> sources;
+  const auto add = [&](const View& view) {
+    (void)LowerWhole(view, [&](const Region& region) -> Result<> {
+      if (region.source != Region::kFill) sources.insert(region.source);
+      return {};
+    });
+  };
   for (const FilePlan& file : plan.files)
-    for (const Slot& slot : file.slots)
-      (void)LowerWhole(slot.view, [&](const Region& region) -> Result<> {
-        if (region.source != Region::kFill) sources.insert(region.source);
-        return {};
-      });
+    for (const Slot& slot : file.slots) add(slot.view);
+  for (const Check& check : plan.checks) {
+    add(check.view);
+    add(check.equals);
+  }
   return sources;
 }
 

@@ -97,6 +97,19 @@ TEST_F(ChunkLayoutsTest, AsksOnlyAboutWhatIsRead) {
   EXPECT_EQ(asked, (std::multiset<std::string>{"a", "b", "b", "b"}));
 }
 
+TEST_F(ChunkLayoutsTest, WhatChecksReadIsReadToo) {
+  plan_ = {};
+  plan_.checks.push_back(
+      {.name = "unused", .view = source_.Of("unused"), .equals = source_.Of("a")});
+  std::multiset<std::string> asked;
+  source_.on_locate = [&](const Tensor& tensor) -> Result<> {
+    asked.insert(tensor.name);
+    return {};
+  };
+  ASSERT_TRUE(ChunkLayouts::Locate(plan_, source_, 1, cancelled_));
+  EXPECT_EQ(asked, (std::multiset<std::string>{"a", "unused"}));
+}
+
 TEST_F(ChunkLayoutsTest, AnErrorOfTheSourceIsTheError) {
   source_.on_locate = [](const Tensor& tensor) -> Result<> {
     if (tensor.name == "b")

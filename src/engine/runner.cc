@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "base/try.h"
+#include "engine/check_job.h"
 #include "engine/chunk_layouts.h"
 #include "engine/file_job.h"
 #include "engine/journal.h"
@@ -48,7 +49,7 @@ class Run {
     RESHARD_ASSIGN(Journal journal,
                    Journal::Open(output_.path(), Fingerprint(plan_, source_.catalog())));
     journal_ = &journal;
-    auto done = Write(reporter);
+    auto done = RunSteps(reporter);
     if (!done) {
       if (journal.empty()) output_.Abandon();
       return std::unexpected(std::move(done).error());
@@ -59,7 +60,7 @@ class Run {
   }
 
  private:
-  Result<> Write(Reporter& reporter) {
+  Result<> RunSteps(Reporter& reporter) {
     RESHARD_TRY(KeepFinishedFiles());
     RESHARD_TRY(CheckFreeSpace());
     auto layouts = ChunkLayouts::Locate(plan_, source_, options_.jobs, Cancelled());
@@ -67,14 +68,7 @@ class Run {
     layouts_ = &*layouts;
     const ChunkIndex index(source_.catalog());
     index_ = &index;
-    for (size_t i = 0; i < plan_.files.size(); ++i) {
-      if (finished_[i]) continue;
-      first_block_.push_back(total_blocks_);
-      file_of_job_.push_back(i);
-      jobs_.push_back(std::make_unique<FileJob>(plan_.files[i], output_.path()));
-      // A file without a byte has one step all the same: making it.
-      total_blocks_ += std::max<uint64_t>(jobs_.back()->block_count(), 1);
-    }
+    LineUpSteps();
     {
       std::vector<std::jthread> threads;
       running_ = options_.jobs;
@@ -145,6 +139,24 @@ class Run {
     return {};
   }
 
+  // What is to be done, in the order in which threads take it. Checks come first, so that one that
+  // fails does so early; they are made again on each run.
+  void LineUpSteps() {
+    for (const Check& check : plan_.checks) {
+      checks_.emplace_back(check);
+      first_step_.push_back(steps_);
+      steps_ += checks_.back().block_count();
+    }
+    for (size_t i = 0; i < plan_.files.size(); ++i) {
+      if (finished_[i]) continue;
+      first_step_.push_back(steps_);
+      file_of_job_.push_back(i);
+      jobs_.push_back(std::make_unique<FileJob>(plan_.files[i], output_.path()));
+      // A file without a byte has one step all the same: making it.
+      steps_ += std::max<uint64_t>(jobs_.back()->block_count(), 1);
+    }
+  }
+
   void Fail(Error error) {
     std::lock_guard lock(mutex_);
     if (!error_) error_ = std::move(error);
@@ -158,20 +170,22 @@ class Run {
       std::lock_guard lock(mutex_);
       overflows_[slot.name] += count;
     };
-    for (uint64_t step = next_step_++; step < total_blocks_ && !stop_; step = next_step_++) {
-      const size_t job =
-          static_cast<size_t>(std::ranges::upper_bound(first_block_, step) - first_block_.begin()) -
-          1;
-      const FileJob::Tools tools{filler, hash, on_overflow, bytes_done_, stop_};
-      if (auto done = Step(job, step - first_block_[job], tools); !done)
-        Fail(std::move(done).error());
+    const FileJob::Tools write{filler, hash, on_overflow, bytes_done_, stop_};
+    const CheckJob::Tools compare{source_, filler, bytes_done_, stop_};
+    for (uint64_t step = next_step_++; step < steps_ && !stop_; step = next_step_++) {
+      const auto at = std::ranges::upper_bound(first_step_, step) - first_step_.begin() - 1;
+      const auto job = static_cast<size_t>(at);
+      const uint64_t block = step - first_step_[job];
+      auto done = job < checks_.size() ? checks_[job].CompareBlock(block, compare)
+                                       : Write(job - checks_.size(), block, write);
+      if (!done) Fail(std::move(done).error());
     }
     std::lock_guard lock(mutex_);
     --running_;
     changed_.notify_all();
   }
 
-  Result<> Step(size_t job, uint64_t block, const FileJob::Tools& tools) {
+  Result<> Write(size_t job, uint64_t block, const FileJob::Tools& tools) {
     if (jobs_[job]->block_count() > 0) {
       RESHARD_ASSIGN(const bool complete, jobs_[job]->WriteBlock(block, tools));
       if (!complete) return {};
@@ -188,7 +202,7 @@ class Run {
   // Reports from the calling thread until the others have stopped.
   void Watch(Reporter& reporter) {
     const auto start = std::chrono::steady_clock::now();
-    Progress progress{.bytes_total = plan_.total_bytes(),
+    Progress progress{.bytes_total = plan_.total_bytes() + plan_.checked_bytes(),
                       .bytes_resumed = report_.bytes_resumed,
                       .files_total = plan_.files.size()};
     std::unique_lock lock(mutex_);
@@ -215,10 +229,11 @@ class Run {
   const ChunkIndex* index_ = nullptr;
 
   std::vector<bool> finished_;                  // by file: done by an earlier run
+  std::vector<CheckJob> checks_;
   std::vector<std::unique_ptr<FileJob>> jobs_;  // the files still to be written
   std::vector<size_t> file_of_job_;
-  std::vector<uint64_t> first_block_;  // by job: its first step
-  uint64_t total_blocks_ = 0;
+  std::vector<uint64_t> first_step_;  // of each check, then of each job
+  uint64_t steps_ = 0;
   std::atomic<uint64_t> next_step_ = 0;
   std::atomic<uint64_t> bytes_done_ = 0;
   std::atomic<bool> stop_ = false;

@@ -36,6 +36,9 @@ struct RunReport {
 /// Writes every file of the plan into the staged output, each synced to the disk. Files that an
 /// earlier run has finished are checked and kept. The bytes do not depend on the number of threads.
 ///
+/// The plan's checks are made by the same threads, before the files: one that does not hold is an
+/// error of kind kMapping.
+///
 /// On an error the finished files stay for the next run; where there is none, nothing stays. The
 /// error is the first one met; kInterrupted where `cancelled` became true.
 Result<RunReport> RunPlan(const Plan& plan, const Source& source, StagedOutput& output,

@@ -97,7 +97,7 @@ class RunnerTest : public testing::Test {
       EXPECT_EQ(report->files[i], *SumFile(MemorySource(bytes))) << file.path;
     }
     EXPECT_FALSE(fs::exists(staging_ / kJournalName));
-    EXPECT_EQ(watcher_.last.bytes_done, plan_.total_bytes());
+    EXPECT_EQ(watcher_.last.bytes_done, plan_.total_bytes() + plan_.checked_bytes());
     EXPECT_EQ(watcher_.last.files_done, plan_.files.size());
   }
 
@@ -131,6 +131,45 @@ TEST_F(RunnerTest, TheSameBytesForAnyNumberOfThreads) {
     EXPECT_EQ(report->overflows[0].count, 1u);
     fs::remove_all(staging_);
   }
+}
+
+TEST_F(RunnerTest, ChecksThatHoldChangeNothing) {
+  plan_.checks.push_back({.name = "none",
+                          .view = source_.Of("none"),
+                          .equals = *View::Fill(DType::kInt32, {0})});
+  plan_.checks.push_back(
+      {.name = "bytes", .view = source_.Of("bytes"), .equals = source_.Of("bytes")});
+  for (unsigned jobs : {1u, 3u}) {
+    ExpectAllThere(Run(jobs));
+    fs::remove_all(staging_);
+  }
+}
+
+TEST_F(RunnerTest, ACheckThatFailsLeavesNothing) {
+  plan_.checks.push_back({.name = "small",
+                          .view = source_.Of("small"),
+                          .equals = *View::Fill(DType::kInt32, {5}),
+                          .why = "zeros"});
+  const auto report = Run(1);
+  ASSERT_FALSE(report);
+  EXPECT_EQ(report.error().kind, ErrorKind::kMapping);
+  EXPECT_EQ(report.error().tensor, "small");
+  EXPECT_FALSE(fs::exists(staging_));
+}
+
+// Files that an earlier run has finished do not stand for its checks.
+TEST_F(RunnerTest, ChecksAreMadeAgainOnResume) {
+  std::ranges::rotate(plan_.files, plan_.files.begin() + 1);
+  BreakLargeFile();
+  ASSERT_FALSE(Run(1));
+  source_.on_read = nullptr;
+  plan_.checks.push_back({.name = "small",
+                          .view = source_.Of("small"),
+                          .equals = *View::Fill(DType::kInt32, {5}),
+                          .why = "zeros"});
+  const auto report = Run(1);
+  ASSERT_FALSE(report);
+  EXPECT_EQ(report.error().tensor, "small");
 }
 
 TEST_F(RunnerTest, ResumeKeepsWhatIsFinished) {

@@ -42,7 +42,8 @@ struct Plan {
   std::vector<std::string> warnings;
   std::vector<std::string> missing_assets;
 
-  uint64_t total_bytes() const;  ///< of all files together
+  uint64_t total_bytes() const;    ///< of all files together
+  uint64_t checked_bytes() const;  ///< of the views of all checks together
 };
 
 }  // namespace reshard

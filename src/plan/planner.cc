@@ -30,6 +30,12 @@ uint64_t Plan::total_bytes() const {
   return total;
 }
 
+uint64_t Plan::checked_bytes() const {
+  uint64_t total = 0;
+  for (const Check& check : checks) total += check.view.byte_size();
+  return total;
+}
+
 bool NaturalLess(std::string_view a, std::string_view b) {
   const std::string_view whole_a = a, whole_b = b;
   while (!a.empty() && !b.empty()) {

@@ -1,5 +1,3 @@
-#include <set>
-
 #include <fmt/format.h>
 #include <xxhash.h>
 
@@ -33,6 +31,17 @@ class PlanHash {
   std::unique_ptr<XXH3_state_t, Free> state_{XXH3_createState()};
 };
 
+// The bytes of the source that a view reads; what is read twice counts twice.
+uint64_t BytesRead(const View& view) {
+  uint64_t bytes = 0;
+  (void)LowerWhole(view, [&](const Region& region) -> Result<> {
+    if (region.source != Region::kFill)
+      bytes += static_cast<uint64_t>(region.numel() * ItemSize(region.source_dtype));
+    return {};
+  });
+  return bytes;
+}
+
 bool Casts(const View& view) {
   if (view.op() == View::Op::kCast) return true;
   for (const View& input : view.inputs())
@@ -48,7 +57,6 @@ void Summarize(const Catalog& catalog, std::string_view recipe_text, std::string
   PlanHash hash;
   hash.Add(recipe_text);
   hash.Add(request);
-  std::set<uint32_t> sources;
   for (const FilePlan& file : plan->files) {
     hash.Add(file.path);
     hash.Add(file.size);
@@ -66,17 +74,23 @@ void Summarize(const Catalog& catalog, std::string_view recipe_text, std::string
       size_t chunks = 0;
       (void)LowerWhole(slot.view, [&](const Region& region) -> Result<> {
         if (region.source == Region::kFill) return {};
-        sources.insert(region.source);
         chunks += catalog.tensors()[region.source].chunk_count;
         return {};
       });
       summary.assembled += chunks > 1;
+      summary.bytes_read += BytesRead(slot.view);
     }
   }
+  hash.Add(plan->checks.size());
+  for (const Check& check : plan->checks) {
+    hash.Add(check.name);
+    hash.Add(check.view.ToString(catalog));
+    hash.Add(check.equals.ToString(catalog));
+    summary.bytes_read += BytesRead(check.view) + BytesRead(check.equals);
+  }
   for (const Dropped& drop : plan->dropped) hash.Add(drop.name);
-  for (uint32_t source : sources)
-    summary.bytes_read += static_cast<uint64_t>(catalog.tensors()[source].byte_size());
   summary.bytes_written = plan->total_bytes();
+  summary.checks = plan->checks.size();
   summary.dropped_tensors = plan->dropped.size();
   summary.dropped_objects = catalog.objects().size();
   summary.plan_id = hash.Hex();
