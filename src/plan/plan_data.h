@@ -39,6 +39,7 @@ struct Plan {
   std::vector<FilePlan> files;
   std::vector<Check> checks;  ///< must hold of the source, or the target does not become visible
   std::vector<Dropped> dropped;
+  std::vector<DroppedPart> dropped_parts;
   std::vector<std::string> warnings;
   std::vector<std::string> missing_assets;
 

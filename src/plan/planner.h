@@ -39,10 +39,22 @@ FilePlan FillSlots(std::string path, FileLayout layout, const FileContent& conte
 /// A file whose bytes are all known.
 FilePlan TextFile(std::string path, std::string bytes);
 
-/// Proves the plan against the source: every byte of every file has exactly one origin, every
-/// element of every source tensor is copied exactly once or its tensor is dropped by name. Errors
-/// are of kind kMapping and name the tensor.
-Result<> CheckPlan(const Plan& plan, const Catalog& catalog);
+/// How often a plan may write an element of the source.
+enum class Replicas : uint8_t {
+  kNone,     ///< once; no two tensors of the target have one name
+  kUniform,  ///< as often as every other copied element of its tensor: ranks of a Megatron target
+             ///< hold replicas, under the same names in their files
+};
+
+/// Proves the mapping against the source: every element of every source tensor is in one tensor of
+/// the target, or a check's `view`, or dropped by name, and exactly once. Errors are of kind
+/// kMapping and name the tensor and the element.
+Result<> CheckMapping(const Mapping& mapping, const Catalog& catalog);
+
+/// Proves the plan against the source: every byte of every file has exactly one origin, and every
+/// element of every source tensor is copied, compared by a check, or dropped by name, as in
+/// CheckMapping. Errors are of kind kMapping and name the tensor and the element.
+Result<> CheckPlan(const Plan& plan, const Catalog& catalog, Replicas replicas = Replicas::kNone);
 
 /// Fills in the numbers of the summary and the plan_id. `recipe_text` and `request` are what else
 /// the output's bytes depend on.

@@ -3,83 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "view/catalog_builder.h"
-
 namespace reshard {
 namespace {
-
-Catalog TwoTensors() {
-  CatalogBuilder builder;
-  builder.AddFile({.path = "f", .size = 1024});
-  builder.AddTensor("a", DType::kFloat32, {4, 2});
-  builder.AddWhole(0, 0, 32);
-  builder.AddTensor("b", DType::kInt64, {3});
-  builder.AddWhole(0, 32, 24);
-  return *std::move(builder).Build("ckpt");
-}
-
-View SourceOf(const Catalog& catalog, uint32_t index) {
-  const Tensor& tensor = catalog.tensors()[index];
-  return View::Source(index, tensor.dtype, tensor.shape);
-}
-
-// One file of an 8-byte header and the given tensors, one after the other.
-Plan PlanOf(const std::vector<NamedView>& tensors) {
-  FileLayout layout{.size = 8, .literals = {{0, "headhead"}}};
-  FileContent content;
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    layout.slots.push_back(layout.size);
-    layout.size += Slot{.view = tensors[i].view}.byte_size();
-    content.push_back(i);
-  }
-  Plan plan;
-  plan.files.push_back(FillSlots("out", std::move(layout), content, tensors));
-  return plan;
-}
-
-TEST(PlanCheckTest, AcceptsEveryElementOnce) {
-  const Catalog catalog = TwoTensors();
-  EXPECT_TRUE(CheckPlan(PlanOf({{"a", SourceOf(catalog, 0)}, {"b", SourceOf(catalog, 1)}}), catalog));
-
-  const View a = SourceOf(catalog, 0);
-  const View swapped =
-      *View::Concat({*View::Slice(a, 0, 2, 2), *View::Slice(a, 0, 0, 2)}, 0);
-  EXPECT_TRUE(CheckPlan(PlanOf({{"a", swapped}, {"b", SourceOf(catalog, 1)}}), catalog));
-}
-
-TEST(PlanCheckTest, RefusesWhatIsLostDoubledOrBoth) {
-  const Catalog catalog = TwoTensors();
-  const View a = SourceOf(catalog, 0), b = SourceOf(catalog, 1);
-  const auto tensor_at_fault = [&](const Plan& plan) {
-    auto checked = CheckPlan(plan, catalog);
-    return checked ? std::string("accepted") : checked.error().tensor;
-  };
-  EXPECT_EQ(tensor_at_fault(PlanOf({{"a", a}})), "b");
-  EXPECT_EQ(tensor_at_fault(PlanOf({{"a", a}, {"b", b}, {"c", b}})), "b");
-  EXPECT_EQ(tensor_at_fault(PlanOf({{"a", *View::Slice(a, 1, 0, 1)}, {"b", b}})), "a");
-  EXPECT_EQ(tensor_at_fault(PlanOf({{"a", a}, {"a", b}})), "a");
-  Plan both = PlanOf({{"a", a}, {"b", b}});
-  both.dropped.push_back({.name = "a"});
-  EXPECT_EQ(tensor_at_fault(both), "a");
-  Plan dropped = PlanOf({{"a", a}});
-  dropped.dropped.push_back({.name = "b"});
-  EXPECT_EQ(tensor_at_fault(dropped), "accepted");
-}
-
-TEST(PlanCheckTest, RefusesFilesWithGapsOrOverlaps) {
-  const Catalog catalog = TwoTensors();
-  const Plan good = PlanOf({{"a", SourceOf(catalog, 0)}, {"b", SourceOf(catalog, 1)}});
-  Plan gap = good;
-  gap.files[0].slots[1].offset += 8;
-  gap.files[0].size += 8;
-  EXPECT_FALSE(CheckPlan(gap, catalog));
-  Plan overlap = good;
-  overlap.files[0].slots[1].offset -= 8;
-  EXPECT_FALSE(CheckPlan(overlap, catalog));
-  Plan longer = good;
-  longer.files[0].size += 1;
-  EXPECT_FALSE(CheckPlan(longer, catalog));
-}
 
 TEST(PackFilesTest, FillsGreedilyAndGivesLargeTensorsTheirOwnFile) {
   const auto tensor = [](std::string name, int64_t bytes) {

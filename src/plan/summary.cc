@@ -89,6 +89,8 @@ void Summarize(const Catalog& catalog, std::string_view recipe_text, std::string
     summary.bytes_read += BytesRead(check.view) + BytesRead(check.equals);
   }
   for (const Dropped& drop : plan->dropped) hash.Add(drop.name);
+  hash.Add(plan->dropped.size());
+  for (const DroppedPart& part : plan->dropped_parts) hash.Add(part.view.ToString(catalog));
   summary.bytes_written = plan->total_bytes();
   summary.checks = plan->checks.size();
   summary.dropped_tensors = plan->dropped.size();
@@ -101,6 +103,8 @@ PlanDescription Describe(const Plan& plan, const Catalog& catalog) {
                               .dropped = plan.dropped,
                               .warnings = plan.warnings,
                               .missing_assets = plan.missing_assets};
+  for (const DroppedPart& part : plan.dropped_parts)
+    description.dropped.push_back({part.name, part.view.byte_size(), part.why});
   for (const FilePlan& file : plan.files) {
     PlannedFile& planned = description.files.emplace_back();
     planned.path = file.path;

@@ -24,12 +24,21 @@ struct Check {
   std::string why;   ///< "a copy of tp rank 0's", "zeros that the recipe adds"
 };
 
+/// A part of a source tensor that no target tensor will hold, whatever it is: the rows that pad a
+/// vocabulary. Whole tensors are Dropped.
+struct DroppedPart {
+  std::string name;  ///< of the tensor
+  View view;         ///< the part of it; no element of any other tensor
+  std::string why;   ///< "rows 32000 to 32063 only pad the vocabulary"
+};
+
 /// What becomes of a catalog: its tensors under other names, as views; what must hold for that to
 /// lose nothing; and what is left out by name.
 struct Mapping {
   std::vector<NamedView> tensors;   ///< sorted by name
   std::vector<Check> checks;
   std::vector<Dropped> dropped;     ///< tensors of the source that no target tensor holds
+  std::vector<DroppedPart> dropped_parts;
   std::vector<std::string> warnings;
 };
 

@@ -56,11 +56,13 @@ class CatalogBuilder {
   Catalog catalog_;
 };
 
-/// Checks that boxes tile a tensor: none reaches outside, none overlaps another, none is missing.
+/// Checks that boxes tile a tensor: none reaches outside, none overlaps another, none is missing;
+/// or, with `times` > 0 other than 1, that each element lies in that many of them.
 /// `boxes` holds start and extent of each box, one after the other (2 * rank values a box), sorted
 /// by start. On failure the error says which box or where the hole is (kind kSource, no file).
 /// O(n log n) for tilings that straight cuts can make; never more than the boxes' grid otherwise.
-Result<> CheckTiling(std::span<const int64_t> shape, std::span<const BoxView> boxes);
+Result<> CheckTiling(std::span<const int64_t> shape, std::span<const BoxView> boxes,
+                     size_t times = 1);
 
 }  // namespace reshard
 

@@ -31,7 +31,8 @@ struct Interval {
 // dimension has one; where none has, every edge of one dimension becomes a cut.
 class Tiler {
  public:
-  explicit Tiler(size_t rank) : rank_(rank), region_(rank), sliced_(rank, false) {}
+  Tiler(size_t rank, size_t times)
+      : rank_(rank), times_(times), region_(rank), sliced_(rank, false) {}
 
   Interval& region(size_t dim) { return region_[dim]; }
 
@@ -39,8 +40,11 @@ class Tiler {
     steps_ += static_cast<int64_t>(boxes.size());
     if (depth > kMaxDepth || steps_ > kMaxSteps)
       return std::unexpected(TilingError("the chunks lie in too intricate a pattern to check"));
-    if (boxes.empty()) return std::unexpected(Hole());
-    if (boxes.size() == 1) return Fills(*boxes[0]);
+    if (boxes.size() < times_) return std::unexpected(Hole());
+    if (boxes.size() == times_) {
+      for (const BoxView* box : boxes) RESHARD_TRY(Fills(*box));
+      return {};
+    }
     for (size_t dim = 0; dim < rank_; ++dim) {
       if (sliced_[dim]) continue;
       RESHARD_ASSIGN(const bool cut, CutStraight(boxes, dim, depth));
@@ -49,7 +53,7 @@ class Tiler {
     const auto free = std::ranges::find(sliced_, false);
     if (free == sliced_.end())
       return std::unexpected(
-          TilingError(fmt::format("two chunks hold the element at {}", Corner())));
+          TilingError(fmt::format("{} chunks hold the element at {}", boxes.size(), Corner())));
     return SliceAtEveryEdge(boxes, static_cast<size_t>(free - sliced_.begin()), depth);
   }
 
@@ -134,6 +138,7 @@ class Tiler {
   }
 
   size_t rank_;
+  size_t times_;
   std::vector<Interval> region_;
   std::vector<bool> sliced_;
   int64_t steps_ = 0;
@@ -141,28 +146,22 @@ class Tiler {
 
 }  // namespace
 
-Result<> CheckTiling(std::span<const int64_t> shape, std::span<const BoxView> boxes) {
-  int64_t covered = 0;
-  for (const BoxView& box : boxes) {
-    int64_t volume = 1;
+Result<> CheckTiling(std::span<const int64_t> shape, std::span<const BoxView> boxes,
+                     size_t times) {
+  for (const BoxView& box : boxes)
     for (size_t dim = 0; dim < shape.size(); ++dim) {
       const auto end = CheckedAdd(box.start[dim], box.extent[dim]);
       if (box.start[dim] < 0 || box.extent[dim] < 0 || !end || *end > shape[dim])
         return std::unexpected(TilingError(
             fmt::format("the chunk at {} of size {} reaches outside the shape {}",
                         ShapeText(box.start), ShapeText(box.extent), ShapeText(shape))));
-      volume *= box.extent[dim];  // At most the tensor's own volume, which fits.
     }
-    if (__builtin_add_overflow(covered, volume, &covered))
-      return std::unexpected(TilingError("the chunks hold more elements than the tensor has"));
-  }
-  const int64_t numel = CheckedNumel(shape).value_or(0);
-  if (boxes.size() == 1 && covered == numel) return {};
-  if (numel == 0 && boxes.empty()) return {};
-  if (covered < numel && boxes.empty())
+  if (boxes.empty()) {
+    if (std::ranges::find(shape, 0) != shape.end()) return {};
     return std::unexpected(TilingError("no chunk holds any of the tensor"));
+  }
 
-  Tiler tiler(shape.size());
+  Tiler tiler(shape.size(), times);
   for (size_t dim = 0; dim < shape.size(); ++dim) tiler.region(dim) = {0, shape[dim]};
   std::vector<const BoxView*> pointers;
   pointers.reserve(boxes.size());

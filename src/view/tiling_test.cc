@@ -15,14 +15,16 @@ struct TestBox {
   std::vector<int64_t> extent;
 };
 
-Result<> Check(const std::vector<int64_t>& shape, const std::vector<TestBox>& boxes) {
+Result<> Check(const std::vector<int64_t>& shape, const std::vector<TestBox>& boxes,
+               int times = 1) {
   std::vector<BoxView> views;
   for (const TestBox& box : boxes) views.push_back({box.start, box.extent});
-  return CheckTiling(shape, views);
+  return CheckTiling(shape, views, static_cast<size_t>(times));
 }
 
 // The definition, element by element.
-bool TilesByCounting(const std::vector<int64_t>& shape, const std::vector<TestBox>& boxes) {
+bool CoversByCounting(const std::vector<int64_t>& shape, const std::vector<TestBox>& boxes,
+                      int times) {
   const int64_t rows = shape[0], columns = shape[1];
   std::vector<int> count(static_cast<size_t>(rows * columns), 0);
   for (const TestBox& box : boxes)
@@ -31,7 +33,7 @@ bool TilesByCounting(const std::vector<int64_t>& shape, const std::vector<TestBo
         if (r < 0 || c < 0 || r >= rows || c >= columns) return false;
         ++count[static_cast<size_t>(r * columns + c)];
       }
-  return std::ranges::all_of(count, [](int n) { return n == 1; });
+  return std::ranges::all_of(count, [&](int n) { return n == times; });
 }
 
 // Straight cuts at random, down to `depth`.
@@ -77,7 +79,28 @@ TEST(TilingTest, AcceptsWhatCutsMakeAndAgreesWithCountingWhenDamaged) {
         std::remove_if(boxes.begin(), boxes.end(),
                        [](const TestBox& box) { return box.extent[0] <= 0 || box.extent[1] <= 0; }),
         boxes.end());
-    RC_ASSERT(Check(shape, boxes).has_value() == TilesByCounting(shape, boxes));
+    RC_ASSERT(Check(shape, boxes).has_value() == CoversByCounting(shape, boxes, 1));
+  }));
+}
+
+// Layers of different cuts on top of each other.
+TEST(TilingTest, SeveralTimesAgreesWithCounting) {
+  EXPECT_TRUE(rc::check([] {
+    const std::vector<int64_t> shape{*rc::gen::inRange(1, 7), *rc::gen::inRange(1, 7)};
+    const int times = *rc::gen::inRange(1, 4);
+    std::vector<TestBox> boxes;
+    for (int i = 0; i < times; ++i) CutAtRandom({{0, 0}, shape}, *rc::gen::inRange(0, 4), &boxes);
+    RC_ASSERT(Check(shape, boxes, times).has_value());
+    RC_ASSERT(!Check(shape, boxes, times + 1));
+
+    TestBox& victim = boxes[*rc::gen::inRange<size_t>(0, boxes.size())];
+    TestBox& other = boxes[*rc::gen::inRange<size_t>(0, boxes.size())];
+    std::swap(victim.start, other.start);
+    bool inside = true;
+    for (const TestBox& box : boxes)
+      for (size_t dim = 0; dim < 2; ++dim) inside &= box.start[dim] + box.extent[dim] <= shape[dim];
+    RC_ASSERT(Check(shape, boxes, times).has_value() ==
+              (inside && CoversByCounting(shape, boxes, times)));
   }));
 }
 
