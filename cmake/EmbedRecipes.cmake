@@ -1,11 +1,10 @@
 # cmake -DOUT=file -DDIR=recipes -P EmbedRecipes.cmake: the recipes as string literals.
-file(GLOB files "${DIR}/*.toml")
+file(GLOB_RECURSE files RELATIVE "${DIR}" "${DIR}/*.toml")
 list(SORT files)
 set(rows "")
 foreach(file ${files})
-  get_filename_component(name "${file}" NAME)
-  file(READ "${file}" text)
-  string(APPEND rows "    {\"${name}\", R\"toml(${text})toml\"},\n")
+  file(READ "${DIR}/${file}" text)
+  string(APPEND rows "    {\"${file}\", R\"toml(${text})toml\"},\n")
 endforeach()
 set(text "// Generated from recipes/*.toml.
 #include \"recipe/embedded_recipes.h\"

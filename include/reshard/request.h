@@ -4,10 +4,13 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "reshard/dtype.h"
+#include "reshard/error.h"
+#include "reshard/layout.h"
 
 namespace reshard {
 
@@ -20,12 +23,32 @@ enum class Packing {
 /// The file format of the weights in a Hugging Face directory.
 enum class Weights { kSafetensors, kBin };
 
+/// The kind of checkpoint to write.
+enum class Kind { kHf, kDcp, kMegatron };
+
+/// Rows behind the vocabulary, for a size that divides well.
+struct VocabPadding {
+  int64_t rows = 0;       ///< exactly so many; 0: not said
+  int64_t multiple = 0;   ///< the next multiple of it; 0: not said
+  bool last_row = false;  ///< repeat the last row; otherwise zeros
+};
+
 /// What is to be made of what.
 struct ConvertRequest {
   std::string source;              ///< a directory or a file
   std::string destination;         ///< a directory that does not exist yet
   std::string from = "auto";       ///< the source's kind: auto, dcp, hf, megatron, pt
-  std::string recipe = "auto";     ///< auto, a built-in recipe's name, or a file
+  LayoutRequest from_layout{};     ///< how the source is dealt out, where its files do not say
+  Kind to = Kind::kHf;
+  /// The flavor of the side that is not the hub's, of the target where neither is: auto, a
+  /// flavor, a built-in recipe's name, or a file.
+  std::string recipe = "auto";
+  std::string from_recipe = "auto";  ///< the source's flavor, where neither side is the hub's
+  LayoutRequest layout{};            ///< how a Megatron target is dealt out
+  std::optional<uint64_t> iteration{};  ///< of a Megatron target; nothing: "release"
+  VocabPadding vocab_padding{};
+  uint32_t ranks = 1;              ///< whose files a DCP target has
+  std::string like{};              ///< a Hugging Face directory whose names and files to take over
   Packing packing = Packing::kNatural;
   std::optional<DType> dtype{};    ///< floating tensors become this; nothing keeps them
   std::vector<std::pair<std::string, DType>> dtype_for{};  ///< expression -> type; the first wins
@@ -34,6 +57,25 @@ struct ConvertRequest {
   std::string assets_from{};       ///< where config and tokenizer lie; empty: with or beside the source
   std::vector<std::string> ignore{};    ///< expressions for source names that may be dropped
 };
+
+/// Reads what a target is: "hf", "dcp", "dcp:ranks=4", "megatron", "megatron:tp=2,pp=2" (the fields
+/// of ParseLayoutText). Errors are of kind kUsage.
+Result<> ParseTarget(std::string_view text, ConvertRequest* request);
+std::string TargetText(const ConvertRequest& request);
+
+/// Reads what a source is: "auto", "dcp", "hf", "pt", "megatron", "megatron:tp=2,vit-tp=1". Errors
+/// are of kind kUsage.
+Result<> ParseSourceKind(std::string_view text, ConvertRequest* request);
+std::string SourceKindText(const ConvertRequest& request);
+
+/// Reads "151680" (rows) or "x128" (a multiple), with ":last-row" behind it or ":zeros". Errors are
+/// of kind kUsage.
+Result<VocabPadding> ParseVocabPadding(std::string_view text);
+std::string VocabPaddingText(const VocabPadding& padding);  ///< empty for none
+
+/// Reads "release" or a number. Errors are of kind kUsage.
+Result<std::optional<uint64_t>> ParseIteration(std::string_view text);
+std::string IterationText(const std::optional<uint64_t>& iteration);
 
 }  // namespace reshard
 

@@ -4,15 +4,18 @@
 #include <chrono>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <thread>
 
 #include <fmt/format.h>
 
+#include "api/flavors.h"
 #include "api/manifest.h"
+#include "api/outputs.h"
 #include "base/try.h"
 #include "checkpoints/hf/hf_assets.h"
-#include "checkpoints/hf/hf_index.h"
-#include "checkpoints/hf/hf_sink.h"
+#include "checkpoints/hf/hf_config.h"
+#include "checkpoints/megatron/megatron_sink.h"
 #include "engine/runner.h"
 #include "engine/window.h"
 #include "io/file.h"
@@ -53,31 +56,6 @@ std::optional<DType> MainDType(const std::vector<NamedView>& tensors) {
   return most->first;
 }
 
-// The weight files and their index, without their place in the world.
-Result<> PlanWeights(const ConvertRequest& request, const std::vector<NamedView>& tensors,
-                     Plan* plan) {
-  const auto contents = PackFiles(tensors, request.packing, request.shard_size);
-  std::map<std::string, std::string> weight_map;
-  uint64_t total_size = 0;
-  for (size_t i = 0; i < contents.size(); ++i) {
-    std::vector<TensorDecl> declared;
-    for (size_t index : contents[i])
-      declared.push_back(
-          {tensors[index].name, tensors[index].view.dtype(), tensors[index].view.shape()});
-    RESHARD_ASSIGN(FileLayout layout, LayoutWeights(request.weights, declared));
-    const std::string name = WeightFileName(request.weights, i, contents.size());
-    plan->files.push_back(FillSlots(name, std::move(layout), contents[i], tensors));
-    for (const Slot& slot : plan->files.back().slots) {
-      weight_map[slot.name] = name;
-      total_size += slot.byte_size();
-    }
-  }
-  if (contents.size() > 1)
-    plan->files.push_back(
-        TextFile(IndexFileName(request.weights), WriteWeightMap(total_size, weight_map)));
-  return {};
-}
-
 Result<> PlanAssets(const fs::path& directory, std::optional<DType> dtype, Plan* plan) {
   RESHARD_ASSIGN(HfAssets assets, CollectAssets(directory, dtype));
   for (HfAsset& asset : assets.files) {
@@ -98,6 +76,48 @@ std::string AssetsDirectory(const ConvertRequest& request, const Source& source)
   const bool only_beside = !fs::exists(fs::path(source.root()) / "config.json", code) &&
                            fs::exists(beside / "config.json", code);
   return only_beside ? beside.string() : source.root();
+}
+
+Result<> CheckAssetsDirectory(const std::string& directory) {
+  std::error_code code;
+  if (fs::is_directory(directory, code)) return {};
+  return std::unexpected(Error{.kind = ErrorKind::kUsage,
+                               .file = directory,
+                               .found = "this is no directory",
+                               .expected = "the directory of config.json and the tokenizer",
+                               .help = "check --assets-from"});
+}
+
+// The names that the target's readers know: those of the directory it is to be like, else of the
+// index beside the config.
+std::set<std::string> HubSpelling(const ConvertRequest& request,
+                                  const std::map<std::string, std::string>& like) {
+  std::set<std::string> names;
+  for (const auto& [name, file] : like) names.insert(name);
+  if (!names.empty() || request.assets_from.empty()) return names;
+  if (const auto index = ReadLikeness(request.assets_from))
+    for (const auto& [name, file] : *index) names.insert(name);
+  return names;
+}
+
+std::unexpected<Error> NothingToWrite(const Source& source, const Flavors& flavors,
+                                      Reporter& reporter) {
+  reporter.OnWarning("No model weights found in checkpoint.");
+  return std::unexpected(
+      Error{.kind = ErrorKind::kMapping,
+            .file = source.root(),
+            .found = fmt::format("recipe '{}' takes none of the {} tensors", flavors.name(),
+                                 source.catalog().tensors().size()),
+            .expected = "weights of a model",
+            .help = "reshard inspect shows the names; reshard recipe list, what other recipes "
+                    "there are"});
+}
+
+// A Megatron root is shared by iterations: what appears at once is the iteration's directory.
+fs::path OutputDirectory(const ConvertRequest& request) {
+  const fs::path destination = request.destination;
+  return request.to == Kind::kMegatron ? destination / megatron::IterationName(request.iteration)
+                                       : destination;
 }
 
 // Replacing the destination must not take the source with it, or the place we stand in.
@@ -136,7 +156,7 @@ unsigned JobsFor(const RunOptions& options) {
 struct Conversion::State {
   ConvertRequest request;
   std::unique_ptr<Source> source;
-  Recipe recipe;
+  std::string recipe_text;
   Plan plan;
 };
 
@@ -156,56 +176,56 @@ Result<Conversion> Conversion::Prepare(const ConvertRequest& request, Reporter& 
   RESHARD_TRY(CheckDestination(request, *source));
   for (const std::string& note : source->notes()) reporter.OnWarning(note);
   const Catalog& catalog = source->catalog();
-
-  RESHARD_ASSIGN(ChosenRecipe chosen, ChooseRecipe(request.recipe, catalog));
-  RESHARD_ASSIGN(Mapping mapping, chosen.recipe.Apply(catalog, rules.ignore));
-  for (const std::string& warning : mapping.warnings) reporter.OnWarning(warning);
-  if (mapping.tensors.empty()) {
-    const std::string nothing = "No model weights found in checkpoint.";
-    reporter.OnWarning(nothing);
-    return std::unexpected(
-        Error{.kind = ErrorKind::kMapping,
-              .file = source->root(),
-              .found = fmt::format("recipe '{}' takes none of the {} tensors", chosen.recipe.name(),
-                                   catalog.tensors().size()),
-              .expected = "weights of a model",
-              .help = "reshard inspect shows the names; reshard recipe list, what other recipes "
-                      "there are"});
+  const std::string assets = AssetsDirectory(request, *source);
+  RESHARD_TRY(CheckAssetsDirectory(assets));
+  RESHARD_ASSIGN(const ModelConfig config, ReadModelConfig(assets));
+  std::map<std::string, std::string> like;
+  if (!request.like.empty()) {
+    RESHARD_ASSIGN(like, ReadLikeness(request.like));
   }
-  RESHARD_TRY(ApplyCasts(rules.casts, &mapping));
+
+  RESHARD_ASSIGN(const Flavors flavors, ChooseFlavors(request, *source, config));
+  RESHARD_ASSIGN(TargetTensors target, MapTensors(request, *source, flavors, config, rules.ignore,
+                                                  rules.casts, HubSpelling(request, like)));
+  for (const std::string& warning : target.mapping.warnings) reporter.OnWarning(warning);
+  if (target.mapping.tensors.empty()) return NothingToWrite(*source, flavors, reporter);
+  RESHARD_TRY(CheckMapping(target.mapping, catalog));
 
   Plan plan{.summary = {.source_kind = std::string(source->kind()),
-                        .recipe = chosen.recipe.name(),
-                        .recipe_why = chosen.why},
-            .dropped = std::move(mapping.dropped),
-            .warnings = std::move(mapping.warnings)};
-  RESHARD_TRY(PlanWeights(request, mapping.tensors, &plan));
-  const std::string assets = AssetsDirectory(request, *source);
-  plan.summary.assets_from = assets;
-  std::error_code code;
-  if (!fs::is_directory(assets, code))
-    return std::unexpected(Error{.kind = ErrorKind::kUsage,
-                                 .file = assets,
-                                 .found = "this is no directory",
-                                 .expected = "the directory of config.json and the tokenizer",
-                                 .help = "check --assets-from"});
-  RESHARD_TRY(PlanAssets(assets, MainDType(mapping.tensors), &plan));
-  RESHARD_TRY(CheckPlan(plan, catalog));
-  Summarize(catalog, chosen.recipe.text(), RequestJson(request), &plan);
+                        .recipe = flavors.name(),
+                        .recipe_why = flavors.why(),
+                        .assets_from = assets},
+            .checks = std::move(target.mapping.checks),
+            .dropped = std::move(target.mapping.dropped),
+            .dropped_parts = std::move(target.mapping.dropped_parts),
+            .warnings = std::move(target.mapping.warnings)};
+  switch (request.to) {
+    case Kind::kHf:
+      RESHARD_TRY(PlanHf(request, target.mapping.tensors, like, &plan));
+      RESHARD_TRY(PlanAssets(assets, MainDType(target.mapping.tensors), &plan));
+      break;
+    case Kind::kDcp:
+      return std::unexpected(Error{.kind = ErrorKind::kUsage, .found = "--to dcp is not built yet"});
+    case Kind::kMegatron: RESHARD_TRY(PlanMegatron(target, &plan)); break;
+  }
+  RESHARD_TRY(CheckPlan(plan, catalog,
+                        request.to == Kind::kMegatron ? Replicas::kUniform : Replicas::kNone));
+  Summarize(catalog, flavors.text(), RequestJson(request), &plan);
   return Conversion(std::make_unique<State>(
-      State{request, std::move(source), std::move(chosen.recipe), std::move(plan)}));
+      State{request, std::move(source), flavors.text(), std::move(plan)}));
 }
 
 Result<ConvertSummary> Conversion::Run(const RunOptions& options, Reporter& reporter) {
   const auto start = std::chrono::steady_clock::now();
   const Plan& plan = state_->plan;
+  const fs::path destination = OutputDirectory(state_->request);
   RESHARD_ASSIGN(StagedOutput output,
-                 StagedOutput::Open(state_->request.destination, plan.summary.plan_id,
+                 StagedOutput::Open(destination, plan.summary.plan_id,
                                     {.force = options.force, .resume = options.resume}));
-  if (output.replaces() && !fs::exists(fs::path(state_->request.destination) / kManifestName))
+  if (output.replaces() && !fs::exists(destination / kManifestName))
     reporter.OnWarning(fmt::format("'{}' is not an output of reshard; all that it holds goes when "
                                    "the new output is complete",
-                                   state_->request.destination));
+                                   destination.string()));
   for (const fs::path& other : output.LeftByOthers())
     reporter.OnWarning(fmt::format("'{}' is left of a run with other options; delete it if that "
                                    "run is not to go on",
@@ -215,8 +235,11 @@ Result<ConvertSummary> Conversion::Run(const RunOptions& options, Reporter& repo
                          {.jobs = JobsFor(options), .cancelled = options.cancelled}));
   RESHARD_TRY(WriteTextFile(
       output.path() / kManifestName,
-      WriteManifest(state_->request, plan, state_->recipe.text(), report.files)));
+      WriteManifest(state_->request, plan, state_->recipe_text, report.files)));
   RESHARD_TRY(output.Commit());
+  if (state_->request.to == Kind::kMegatron)
+    RESHARD_TRY(ReplaceTextFile(destination.parent_path() / megatron::kTrackerName,
+                                megatron::TrackerText(state_->request.iteration)));
 
   ConvertSummary summary{.plan = plan.summary,
                          .bytes_written = plan.total_bytes(),

@@ -32,7 +32,9 @@ bool StaysInside(const std::filesystem::path& path) {
 
 void WriteRequest(const ConvertRequest& request, JsonWriter* json) {
   json->BeginObject();
-  json->Member("to", "hf");
+  json->Member("to", TargetText(request));
+  json->Member("iteration", IterationText(request.iteration));
+  json->Member("pad_vocab_to", VocabPaddingText(request.vocab_padding));
   json->Member("packing", request.packing == Packing::kNatural ? "natural" : "lexicographic");
   json->Member("dtype", request.dtype ? DTypeName(*request.dtype) : "keep");
   json->Key("dtype_for");

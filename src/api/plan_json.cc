@@ -33,9 +33,13 @@ void WriteRequest(const ConvertRequest& request, JsonWriter* json) {
   json->BeginObject();
   json->Member("source", request.source);
   json->Member("destination", request.destination);
-  json->Member("to", "hf");
-  json->Member("from", request.from);
+  json->Member("to", TargetText(request));
+  json->Member("from", SourceKindText(request));
   json->Member("recipe", request.recipe);
+  json->Member("from_recipe", request.from_recipe);
+  json->Member("iteration", IterationText(request.iteration));
+  json->Member("pad_vocab_to", VocabPaddingText(request.vocab_padding));
+  json->Member("like", request.like);
   json->Member("packing", request.packing == Packing::kNatural ? "natural" : "lexicographic");
   json->Member("dtype", request.dtype ? DTypeName(*request.dtype) : "keep");
   json->Key("dtype_for");
@@ -170,9 +174,19 @@ Result<StoredPlan> ParsePlanJson(const std::string& text, const std::string& fil
   RequestReader reader(stored);
   ConvertRequest request{.source = reader.Text("source"),
                          .destination = reader.Text("destination"),
-                         .from = reader.Text("from"),
-                         .recipe = reader.Text("recipe")};
-  (void)reader.Choice("to", {"hf"});
+                         .recipe = reader.Text("recipe"),
+                         .from_recipe = reader.Text("from_recipe"),
+                         .like = reader.Text("like")};
+  if (!ParseTarget(reader.Text("to"), &request)) reader.Fault("to");
+  if (!ParseSourceKind(reader.Text("from"), &request)) reader.Fault("from");
+  if (const auto iteration = ParseIteration(reader.Text("iteration")))
+    request.iteration = *iteration;
+  else
+    reader.Fault("iteration");
+  if (const auto padding = ParseVocabPadding(reader.Text("pad_vocab_to")))
+    request.vocab_padding = *padding;
+  else
+    reader.Fault("pad_vocab_to");
   request.packing = reader.Choice("packing", {"natural", "lexicographic"}) == 1
                         ? Packing::kLexicographic
                         : Packing::kNatural;
@@ -197,7 +211,6 @@ Result<StoredPlan> ParsePlanJson(const std::string& text, const std::string& fil
     if (expression.get(value)) reader.Fault("ignore");
     request.ignore.emplace_back(value);
   }
-  if (reader.Text("to") != "hf") reader.Fault("to");
   if (!reader.fault().empty())
     return fault(fmt::format("'{}' of the stored request is damaged", reader.fault()));
   return StoredPlan{std::move(request), std::string(plan_id)};

@@ -1,5 +1,6 @@
 #include "base/try.h"
 #include "recipe/recipe.h"
+#include "recipe/regex.h"
 #include "reshard/convert.h"
 
 namespace reshard {

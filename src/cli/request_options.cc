@@ -27,11 +27,14 @@ void RequestOptions::Declare(CLI::App& app) {
   const std::string what = "Source and target";
   app.add_option("SRC", source, "a DCP, Hugging Face or Megatron directory, or a .pt file")->required();
   app.add_option("DST", destination, "the directory to write: out/my-model")->required();
-  app.add_option("--to", to, "target kind: hf [hf]")->check(CLI::IsMember({"hf"}))->group(what);
-  app.add_option("--from", from, "source kind: auto, dcp, hf, megatron or pt [auto]")
-      ->check(CLI::IsMember({"auto", "dcp", "hf", "megatron", "pt"}))
+  app.add_option("--to", to, "target kind: hf, megatron, dcp or dcp:ranks=N [hf]")->group(what);
+  app.add_option("--from", from, "auto, dcp, hf, megatron, pt; megatron:tp=2,vit-tp=1 [auto]")
       ->group(what);
   app.add_option("--recipe", recipe, "how names map: auto, veomni, my.toml [auto]")->group(what);
+  app.add_option("--from-recipe", from_recipe, "the source's, where neither side is Hugging Face's")
+      ->group(what);
+  app.add_option("--like", like, "take over names and files of this Hugging Face directory")
+      ->group(what);
   app.add_option("--packing", packing, "natural (layer 2 before 10) or lexicographic [natural]")
       ->check(CLI::IsMember({"natural", "lexicographic"}))
       ->group(what);
@@ -50,15 +53,64 @@ void RequestOptions::Declare(CLI::App& app) {
   app.add_option("--ignore", ignore, "drop source names: --ignore '\\.inv_freq$'")
       ->allow_extra_args(false)
       ->group(what);
+
+  const std::string dealt = "Layout of a Megatron target";
+  const std::pair<const char*, const char*> sizes[] = {
+      {"tp", "tensor parallel size: --tp 4 [1]"},
+      {"pp", "pipeline stages: --pp 4 [1, or as the lists say]"},
+      {"vpp", "virtual pipeline chunks of a stage: --vpp 2 [1]"},
+      {"ep", "expert parallel size: --ep 8 [1]"},
+      {"etp", "tensor parallel size of experts: --etp 1 [that of --tp]"},
+      {"vit-tp", "tensor parallel size of the vision tower: --vit-tp 1 [that of --tp]"},
+      {"audio-tp", "tensor parallel size of the audio tower: --audio-tp 1 [that of --tp]"},
+      {"llm-pp-layers", "layers of each stage, a list for each chunk: '[[4,4],[4,2]]'"},
+      {"vit-pp-layers", "the same for the vision tower: '[[8,0],[0,0]]'"},
+      {"audio-pp-layers", "the same for the audio tower"}};
+  for (const auto& [name, help] : sizes)
+    app.add_option(fmt::format("--{}", name), layout[name], help)->group(dealt);
+  app.add_option("--layout", layout_file, "the same from a file: --layout tp4pp2.toml")
+      ->group(dealt);
+  app.add_option("--from-layout", from_layout, "the source's, where its files do not say: a.toml")
+      ->group(dealt);
+  app.add_option("--iteration", iteration, "release, or a number: --iteration 1000 [release]")
+      ->group(dealt);
+  app.add_option("--pad-vocab-to", pad_vocab_to,
+                 "rows of zeros: 151680, to a multiple: x128, of the last row: x128:last-row")
+      ->group(dealt);
+}
+
+Result<> RequestOptions::ParseLayout(ConvertRequest* request) const {
+  std::vector<Result<>> steps;
+  if (!layout_file.empty()) steps.push_back(ReadLayoutFile(layout_file, &request->layout));
+  if (!from_layout.empty()) steps.push_back(ReadLayoutFile(from_layout, &request->from_layout));
+  for (const auto& [name, value] : layout)
+    if (!value.empty())
+      steps.push_back(ParseLayoutText(fmt::format("{}={}", name, value), &request->layout));
+  for (Result<>& step : steps)
+    if (!step) return step;
+  if (request->to != Kind::kMegatron &&
+      (request->layout != LayoutRequest() || !pad_vocab_to.empty() || iteration != "release"))
+    return std::unexpected(Usage("layout flags without --to megatron", "--to megatron"));
+  const auto number = ParseIteration(iteration);
+  if (!number) return std::unexpected(number.error());
+  request->iteration = *number;
+  const auto padding = ParseVocabPadding(pad_vocab_to);
+  if (!padding) return std::unexpected(padding.error());
+  request->vocab_padding = *padding;
+  return {};
 }
 
 Result<ConvertRequest> RequestOptions::Parse() const {
   ConvertRequest request{.source = source,
                          .destination = destination,
-                         .from = from,
                          .recipe = recipe,
+                         .from_recipe = from_recipe,
+                         .like = like,
                          .assets_from = assets_from,
                          .ignore = ignore};
+  if (auto kind = ParseTarget(to, &request); !kind) return std::unexpected(kind.error());
+  if (auto kind = ParseSourceKind(from, &request); !kind) return std::unexpected(kind.error());
+  if (auto dealt = ParseLayout(&request); !dealt) return std::unexpected(dealt.error());
   if (packing == "lexicographic") request.packing = Packing::kLexicographic;
   if (weights == "bin") request.weights = Weights::kBin;
   if (dtype != "keep") {

@@ -1,6 +1,7 @@
 #ifndef RESHARD_CLI_REQUEST_OPTIONS_H_
 #define RESHARD_CLI_REQUEST_OPTIONS_H_
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,15 @@ struct RequestOptions {
   std::string destination;
   std::string to = "hf";
   std::string from = "auto";
+  std::string from_layout;
   std::string recipe = "auto";
+  std::string from_recipe = "auto";
+  std::string layout_file;
+  /// Layout flags by the names of ParseLayoutText: {"tp", "2"}.
+  std::map<std::string, std::string> layout;
+  std::string iteration = "release";
+  std::string pad_vocab_to;
+  std::string like;
   std::string packing = "natural";
   std::string dtype = "keep";
   std::vector<std::string> dtype_for;
@@ -28,6 +37,9 @@ struct RequestOptions {
 
   void Declare(CLI::App& app);
   Result<ConvertRequest> Parse() const;
+
+ private:
+  Result<> ParseLayout(ConvertRequest* request) const;
 };
 
 /// The options of how to run: shared by all commands that write.

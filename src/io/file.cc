@@ -171,6 +171,20 @@ Result<> WriteTextFile(const std::filesystem::path& path, std::string_view text)
   return file->SyncAndClose();
 }
 
+Result<> ReplaceTextFile(const std::filesystem::path& path, std::string_view text) {
+  std::filesystem::path staged = path;
+  staged += ".partial";
+  RESHARD_TRY(WriteTextFile(staged, text));
+  std::error_code code;
+  std::filesystem::rename(staged, path, code);
+  if (code)
+    return std::unexpected(Error{.kind = ErrorKind::kDestination,
+                                 .file = path.string(),
+                                 .found = code.message(),
+                                 .expected = "a file that can be replaced"});
+  return SyncDirectory(path.parent_path());
+}
+
 Result<> SyncDirectory(const std::filesystem::path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0)

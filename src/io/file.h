@@ -70,6 +70,9 @@ Result<std::string> ReadTextFile(const std::filesystem::path& path, uint64_t max
 /// Writes a file whole and waits until it is on the disk.
 Result<> WriteTextFile(const std::filesystem::path& path, std::string_view text);
 
+/// The same for a file that may exist and be read: the new text appears whole, or not at all.
+Result<> ReplaceTextFile(const std::filesystem::path& path, std::string_view text);
+
 /// Waits until the directory's entries are on the disk.
 Result<> SyncDirectory(const std::filesystem::path& path);
 

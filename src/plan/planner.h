@@ -7,7 +7,8 @@
 
 #include "base/file_layout.h"
 #include "plan/plan_data.h"
-#include "recipe/recipe.h"
+#include "recipe/mapping.h"
+#include "recipe/regex.h"
 #include "reshard/catalog.h"
 #include "reshard/error.h"
 #include "reshard/request.h"

@@ -13,6 +13,7 @@ namespace reshard {
 struct NamedView {
   std::string name;
   View view;
+  bool repeats = false;  ///< it is one more copy, by a rule that says so, of what another one holds
 };
 
 /// What the source repeats or what a rule has added, and the target will not hold: it must be equal
@@ -27,8 +28,8 @@ struct Check {
 /// A part of a source tensor that no target tensor will hold, whatever it is: the rows that pad a
 /// vocabulary. Whole tensors are Dropped.
 struct DroppedPart {
-  std::string name;  ///< of the tensor
-  View view;         ///< the part of it; no element of any other tensor
+  std::string name;  ///< what the part is: "rows 96 to 128 of embedding..."
+  View view;
   std::string why;   ///< "rows 32000 to 32063 only pad the vocabulary"
 };
 

@@ -1,56 +1,67 @@
 #ifndef RESHARD_RECIPE_RECIPE_H_
 #define RESHARD_RECIPE_RECIPE_H_
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "recipe/mapping.h"
-#include "recipe/pattern.h"
-#include "recipe/regex.h"
+#include "recipe/rule.h"
 #include "reshard/catalog.h"
 #include "reshard/error.h"
 
 namespace reshard {
 
-/// The two-way map between a flavor's names ("here") and the hub's, as data.
+/// The two-way map between a flavor's tensors ("here") and the hub's, as data: what a recipe file
+/// says. Immutable. BoundRecipe applies it to a model.
 class Recipe {
  public:
-  /// Reads a recipe and checks it whole: every field known, both sides of a rule with the same
-  /// captures, no name that two rules could claim. Errors are of kind kUsage and name `origin` and
-  /// the line. docs/recipes.md describes the language.
-  static Result<Recipe> Parse(std::string_view toml, const std::string& origin);
+  /// Gives the text of a part that a recipe includes, by its name.
+  using PartText = std::function<Result<std::string>(const std::string& name)>;
+
+  /// Reads a recipe and checks it whole: every field known, every map a bijection, both sides of a
+  /// rule with the same captures, no name that two rules could claim. Errors are of kind kUsage and
+  /// name `origin` and the line. docs/recipes.md describes the language.
+  static Result<Recipe> Parse(std::string_view toml, const std::string& origin,
+                              const PartText& part_text = {});
 
   const std::string& name() const { return name_; }
+  /// The name up to its first '/': recipes of one flavor differ in the models they are for.
+  std::string_view flavor() const;
   const std::string& description() const { return description_; }
+  /// The text of the recipe and of all that it includes.
   const std::string& text() const { return text_; }
   const std::vector<std::string>& before() const { return before_; }
+  /// The classes of models (config.json: architectures) that it is for; empty for any.
+  const std::vector<std::string>& models() const { return models_; }
 
-  /// The target's tensors, in hub names, as views of the catalog's. A tensor that an `ignore`
-  /// matches is dropped. Errors are of kind kMapping: a name without a rule (naming the nearest),
-  /// two names that become one.
-  Result<Mapping> Apply(const Catalog& catalog, const std::vector<Regex>& ignore) const;
+  const std::vector<Rule>& rules() const { return rules_; }
+  const std::vector<Scope>& scopes() const { return scopes_; }
+
+  /// Another spelling of hub names: what matches `other` is read as `hub`.
+  struct Alias {
+    Pattern other;
+    Pattern hub;
+  };
+  const std::vector<Alias>& aliases() const { return aliases_; }
 
   /// Why this recipe fits the names of the catalog: the evidence in a phrase; nothing where it does
   /// not, or where the recipe does not say how it is told.
   std::optional<std::string> Detect(const Catalog& catalog) const;
 
  private:
-  struct Rule {
-    Pattern here;
-    std::optional<Pattern> hub;  // nothing: the name is dropped
-    bool otherwise = false;
-    std::string note;            // the warning of a rule, the reason of a drop
-  };
-  const Rule* FindRule(std::string_view name, Captures* captures) const;
-  std::string NearestRule(std::string_view name) const;
+  class Reader;
+  Result<> CheckOverlaps(const std::string& origin, const std::vector<uint32_t>& lines) const;
 
   std::string name_;
   std::string description_;
   std::string text_;
   std::vector<std::vector<Pattern>> detect_;
   std::vector<std::string> before_;
+  std::vector<std::string> models_;
+  std::vector<Alias> aliases_;
+  std::vector<Scope> scopes_;
   std::vector<Rule> rules_;
 };
 
@@ -63,11 +74,13 @@ struct ChosenRecipe {
   std::string why;
 };
 
-/// The recipe called `name`: one of the built-in ones, a file (anything with a '/' or ".toml"), or,
-/// for "auto", the one whose `detect` fits the catalog's names; `identity` where none does.
-Result<ChosenRecipe> ChooseRecipe(const std::string& name, const Catalog& catalog);
+/// The recipe called `name`: a built-in one by its whole name, a built-in flavor's for one of
+/// `architectures`, a file (one that exists, or ends in ".toml"), or, for "auto", the one whose
+/// `detect` fits the catalog's names; `identity` where none does.
+Result<ChosenRecipe> ChooseRecipe(const std::string& name, const Catalog& catalog,
+                                  const std::vector<std::string>& architectures);
 
-/// Reads a recipe by name or from a file.
+/// Reads a recipe by its whole name or from a file.
 Result<Recipe> LoadRecipe(const std::string& name);
 
 }  // namespace reshard

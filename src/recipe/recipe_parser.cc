@@ -1,191 +1,415 @@
 #include <algorithm>
 #include <set>
 
-#include <toml++/toml.h>
-
 #include <fmt/format.h>
 
 #include "base/try.h"
+#include "recipe/braces.h"
 #include "recipe/recipe.h"
+#include "recipe/toml_fields.h"
 
 namespace reshard {
 namespace {
 
-// The fields of one table, read by name; what is left unread at the end is a mistake.
-class Fields {
- public:
-  Fields(const toml::table& table, const std::string& origin) : table_(table), origin_(origin) {}
+constexpr int kMaxIncludes = 64;
 
-  Error Fault(const toml::node* at, std::string found) const {
-    const uint32_t line = (at ? at->source() : table_.source()).begin.line;
-    return Error{.kind = ErrorKind::kUsage,
-                 .file = fmt::format("{}:{}", origin_, line),
-                 .found = std::move(found),
-                 .help = "see docs/recipes.md for the language of recipes"};
-  }
-
-  Result<std::string> Text(std::string_view key, bool required) {
-    const toml::node* node = Take(key);
-    if (!node && !required) return std::string();
-    if (!node) return std::unexpected(Fault(nullptr, fmt::format("'{}' is missing", key)));
-    const auto text = node->value<std::string>();
-    if (!text || !node->is_string())
-      return std::unexpected(Fault(node, fmt::format("'{}' is not a string", key)));
-    return *text;
-  }
-
-  Result<bool> Flag(std::string_view key) {
-    const toml::node* node = Take(key);
-    if (!node) return false;
-    if (!node->is_boolean())
-      return std::unexpected(Fault(node, fmt::format("'{}' is neither true nor false", key)));
-    return *node->value<bool>();
-  }
-
-  Result<Pattern> OnePattern(std::string_view key) {
-    RESHARD_ASSIGN(const std::string text, Text(key, true));
-    auto pattern = Pattern::Parse(text);
-    if (!pattern) return std::unexpected(Fault(table_.get(key), pattern.error().found));
-    return pattern;
-  }
-
-  Result<std::vector<std::string>> Texts(const toml::node* node, std::string_view key) const {
-    std::vector<std::string> out;
-    if (!node) return out;
-    if (!node->is_array())
-      return std::unexpected(Fault(node, fmt::format("'{}' is not a list", key)));
-    for (const toml::node& item : *node->as_array()) {
-      if (!item.is_string())
-        return std::unexpected(Fault(&item, fmt::format("'{}' holds more than strings", key)));
-      out.push_back(*item.value<std::string>());
-    }
-    return out;
-  }
-
-  const toml::node* Take(std::string_view key) {
-    taken_.emplace(key);
-    return table_.get(key);
-  }
-
-  Result<> NothingLeft() const {
-    for (const auto& [key, node] : table_)
-      if (!taken_.contains(key.str()))
-        return std::unexpected(Fault(&node, fmt::format("unknown field '{}'", key.str())));
-    return {};
-  }
-
- private:
-  const toml::table& table_;
-  const std::string& origin_;
-  std::set<std::string, std::less<>> taken_;
+// "a, b -> c" as its two lists.
+struct MapText {
+  std::vector<std::string> hub;
+  std::vector<std::string> here;
 };
 
-// Debian's build of the library reports faults by exception; none leaves this function.
-Result<toml::table> ParseToml(std::string_view text, const std::string& origin) {
-  try {
-    return toml::parse(text);
-  } catch (const toml::parse_error& fault) {
-    return std::unexpected(Error{.kind = ErrorKind::kUsage,
-                                 .file = fmt::format("{}:{}", origin, fault.source().begin.line),
-                                 .found = std::string(fault.description()),
-                                 .expected = "a recipe in TOML"});
-  }
+std::string_view Trim(std::string_view text) {
+  while (text.starts_with(' ')) text.remove_prefix(1);
+  while (text.ends_with(' ')) text.remove_suffix(1);
+  return text;
 }
 
-Result<std::vector<const toml::table*>> Tables(Fields& fields, std::string_view key) {
-  std::vector<const toml::table*> out;
-  const toml::node* node = fields.Take(key);
-  if (!node) return out;
-  if (!node->is_array_of_tables())
-    return std::unexpected(fields.Fault(node, fmt::format("'{}' is not [[{}]]", key, key)));
-  for (const toml::node& item : *node->as_array()) out.push_back(item.as_table());
-  return out;
+std::vector<std::string> SplitAtCommas(std::string_view text) {
+  std::vector<std::string> items;
+  for (size_t at = 0; at <= text.size();) {
+    const size_t end = std::min(text.find(',', at), text.size());
+    items.emplace_back(Trim(text.substr(at, end - at)));
+    at = end + 1;
+  }
+  return items;
+}
+
+MapText SplitMap(std::string_view text) {
+  if (text.empty()) text = "*";
+  const size_t arrow = text.find("->");
+  const auto hub = SplitAtCommas(text.substr(0, arrow));
+  return {hub, arrow == std::string_view::npos ? hub : SplitAtCommas(text.substr(arrow + 2))};
+}
+
+std::set<std::string> Captured(const std::vector<Pattern>& patterns) {
+  std::set<std::string> names;
+  for (const Pattern& pattern : patterns)
+    for (const std::string& name : pattern.CaptureNames()) names.insert(name);
+  return names;
+}
+
+Result<Stage> ParseStage(const std::string& text, const TomlFields& fields) {
+  if (text.empty() || text == "every") return Stage{};
+  const size_t dot = text.find('.');
+  const std::string place = dot == std::string::npos ? "" : text.substr(dot + 1);
+  const std::pair<std::string_view, Stage::Place> places[] = {{"every", Stage::Place::kEvery},
+                                                              {"first", Stage::Place::kFirst},
+                                                              {"last", Stage::Place::kLast},
+                                                              {"layer", Stage::Place::kLayer}};
+  for (const auto& [name, value] : places)
+    if (place == name && dot > 0) return Stage{value, text.substr(0, dot)};
+  return std::unexpected(fields.Fault(
+      fields.Get("stage"),
+      fmt::format("stage '{}' is neither 'every' nor PART.first, .last, .layer or .every", text)));
 }
 
 }  // namespace
 
-Result<Recipe> Recipe::Parse(std::string_view text, const std::string& origin) {
+// Reads one file and what it includes into a recipe.
+class Recipe::Reader {
+ public:
+  Reader(Recipe& recipe, const PartText& part_text) : recipe_(recipe), part_text_(part_text) {}
+
+  struct Place {
+    std::string hub;                 // put before every hub name
+    std::string here;                // and every name here
+    std::vector<std::string> roots;  // objects of the config, best first
+  };
+
+  Result<> ReadBody(TomlFields& top, const std::string& origin, const Place& place) {
+    const size_t scope = recipe_.scopes_.size();
+    recipe_.scopes_.push_back({.roots = place.roots, .sizes = {}});
+    RESHARD_TRY(ReadSizes(top, scope));
+    const std::pair<std::string_view, Rule::Kind> kinds[] = {{"rule", Rule::Kind::kMove},
+                                                             {"copy", Rule::Kind::kCopy},
+                                                             {"tie", Rule::Kind::kTie},
+                                                             {"drop", Rule::Kind::kDrop}};
+    for (const auto& [key, kind] : kinds) {
+      RESHARD_ASSIGN(const auto tables, top.Tables(key));
+      for (const toml::table* table : tables)
+        RESHARD_TRY(ReadRule(TomlFields(*table, origin), kind, place, scope));
+    }
+    RESHARD_ASSIGN(const auto includes, top.Tables("include"));
+    for (const toml::table* table : includes) {
+      TomlFields fields(*table, origin);
+      RESHARD_TRY(ReadInclude(fields, place));
+    }
+    return {};
+  }
+
+  const std::vector<uint32_t>& lines() const { return lines_; }
+
+ private:
+  Result<> ReadSizes(TomlFields& top, size_t scope) {
+    RESHARD_ASSIGN(const toml::table* table, top.Table("sizes"));
+    if (!table) return {};
+    for (const auto& [key, node] : *table) {
+      if (!node.is_string())
+        return std::unexpected(
+            top.Fault(&node, fmt::format("size '{}' is not an expression in quotes", key.str())));
+      auto expression = Expression::Parse(*node.value<std::string>());
+      if (!expression) return std::unexpected(top.Fault(&node, expression.error().found));
+      recipe_.scopes_[scope].sizes.emplace_back(key.str(), std::move(*expression));
+    }
+    // toml++ sorts keys; a size may use those before it in the file.
+    std::ranges::sort(recipe_.scopes_[scope].sizes, {}, [&](const auto& size) {
+      return table->get(size.first)->source().begin.line;
+    });
+    return {};
+  }
+
+  Result<> ReadInclude(TomlFields& fields, const Place& outer) {
+    RESHARD_ASSIGN(const std::string part, fields.Text("part", true));
+    RESHARD_ASSIGN(const std::string hub, fields.Text("hub", false));
+    RESHARD_ASSIGN(const std::string here, fields.Text("here", false));
+    RESHARD_ASSIGN(std::vector<std::string> roots, fields.Texts("config"));
+    RESHARD_TRY(fields.NothingLeft());
+    if (++includes_ > kMaxIncludes)
+      return std::unexpected(fields.Fault(nullptr, "too many parts; does one include itself?"));
+    if (!part_text_) return std::unexpected(fields.Fault(nullptr, "parts cannot be read here"));
+    auto text = part_text_(part);
+    if (!text) return std::unexpected(fields.Fault(fields.Get("part"), text.error().found));
+    const std::string origin = part + ".toml";
+    RESHARD_ASSIGN(const toml::table table, ParseToml(*text, origin));
+    recipe_.text_ += "\n# " + origin + "\n" + *text;
+    TomlFields body(table, origin);
+    RESHARD_TRY(ReadBody(body, origin,
+                         {.hub = outer.hub + hub,
+                          .here = outer.here + here,
+                          .roots = roots.empty() ? outer.roots : std::move(roots)}));
+    return body.NothingLeft();
+  }
+
+  // A rule with "{weight|bias}" is one rule for each.
+  Result<> ReadRule(TomlFields fields, Rule::Kind kind, const Place& place, size_t scope) {
+    const bool has_hub = kind != Rule::Kind::kDrop;
+    std::vector<std::string> hub;
+    if (has_hub) {
+      RESHARD_ASSIGN(hub, fields.Texts("hub"));
+      if (hub.empty()) return std::unexpected(fields.Fault(nullptr, "'hub' is missing"));
+    }
+    const std::string here_key = kind == Rule::Kind::kTie ? "of" : "here";
+    RESHARD_ASSIGN(std::vector<std::string> here, fields.Texts(here_key));
+    if (here.empty())
+      return std::unexpected(fields.Fault(nullptr, fmt::format("'{}' is missing", here_key)));
+    for (std::string& name : hub) name = place.hub + name;
+    for (std::string& name : here) name = (kind == Rule::Kind::kTie ? place.hub : place.here) + name;
+
+    Rule rule{.kind = kind, .scope = scope};
+    RESHARD_ASSIGN(rule.otherwise, fields.Flag("otherwise"));
+    RESHARD_ASSIGN(const std::string when, fields.Text("when", false));
+    if (!when.empty()) {
+      auto condition = Expression::Parse(when);
+      if (!condition) return std::unexpected(fields.Fault(fields.Get("when"), condition.error().found));
+      rule.when = std::move(*condition);
+    }
+    std::string map;
+    if (kind == Rule::Kind::kDrop) {
+      RESHARD_ASSIGN(rule.note, fields.Text("why", true));
+    } else if (kind != Rule::Kind::kTie) {
+      RESHARD_ASSIGN(rule.note, fields.Text("warn", false));
+      RESHARD_ASSIGN(map, fields.Text("map", false));
+      RESHARD_ASSIGN(rule.tp, fields.Text("tp", false));
+      RESHARD_ASSIGN(rule.ep, fields.Text("ep", false));
+      RESHARD_ASSIGN(rule.pad, fields.Text("pad", false));
+      RESHARD_ASSIGN(rule.uneven, fields.Flag("uneven"));
+      RESHARD_ASSIGN(const std::string stage, fields.Text("stage", false));
+      RESHARD_ASSIGN(rule.stage, ParseStage(stage, fields));
+      RESHARD_TRY(ReadIndex(fields, &rule));
+    }
+    RESHARD_TRY(fields.NothingLeft());
+    return AddChoices(fields, std::move(rule), hub, here, map);
+  }
+
+  Result<> AddChoices(const TomlFields& fields, Rule rule, std::vector<std::string> hub,
+                      std::vector<std::string> here, const std::string& map) {
+    std::vector<std::string> choices = FirstChoice(here[0]);
+    if (choices.empty()) return AddRule(fields, std::move(rule), hub, here, map);
+    for (const std::string& choice : choices) {
+      const auto chosen = [&](std::vector<std::string> names) {
+        for (std::string& name : names) name = Choose(std::move(name), choices, choice);
+        return names;
+      };
+      RESHARD_TRY(AddChoices(fields, rule, chosen(hub), chosen(here), map));
+    }
+    return {};
+  }
+
+  Result<> AddRule(const TomlFields& fields, Rule rule, const std::vector<std::string>& hub,
+                   const std::vector<std::string>& here, const std::string& map) {
+    RESHARD_ASSIGN(rule.hub, Patterns(fields, hub));
+    RESHARD_ASSIGN(rule.here, Patterns(fields, here));
+    if (rule.kind == Rule::Kind::kMove || rule.kind == Rule::Kind::kCopy)
+      RESHARD_TRY(MakeFusion(fields, map, &rule));
+    lines_.push_back(fields.line());
+    recipe_.rules_.push_back(std::move(rule));
+    return {};
+  }
+
+  Result<std::vector<Pattern>> Patterns(const TomlFields& fields,
+                                        const std::vector<std::string>& texts) {
+    std::vector<Pattern> patterns;
+    for (const std::string& text : texts)
+      for (const std::string& one : ExpandLists(text)) {
+        auto pattern = Pattern::Parse(one);
+        if (!pattern) return std::unexpected(fields.Fault(nullptr, pattern.error().found));
+        patterns.push_back(std::move(*pattern));
+      }
+    if (patterns.empty()) return patterns;
+    const auto captures = Captured({patterns[0]});
+    for (const Pattern& pattern : patterns)
+      if (Captured({pattern}) != captures)
+        return std::unexpected(fields.Fault(
+            nullptr, fmt::format("'{}' and '{}' have different captures", patterns[0].text(),
+                                 pattern.text())));
+    return patterns;
+  }
+
+  // Which side is the parts, and which capture counts them.
+  Result<> MakeFusion(const TomlFields& fields, const std::string& text, Rule* rule) {
+    std::set<std::string> hub = Captured(rule->hub), here = Captured(rule->here);
+    for (const auto& [name, map] : rule->index) {
+      if (!here.contains(name) || !hub.contains(map.from))
+        return std::unexpected(
+            fields.Fault(fields.Get("index"),
+                         fmt::format("'{}' is no capture here, or '{}' none of the hub's", name,
+                                     map.from)));
+      here.erase(name);
+      hub.erase(map.from);
+    }
+    std::vector<std::string> only_hub, only_here;
+    std::ranges::set_difference(hub, here, std::back_inserter(only_hub));
+    std::ranges::set_difference(here, hub, std::back_inserter(only_here));
+    rule->parts_here = rule->here.size() > 1 || !only_here.empty();
+    const std::vector<std::string>& stacked = rule->parts_here ? only_here : only_hub;
+    if (rule->whole().size() > 1 || !(rule->parts_here ? only_hub : only_here).empty() ||
+        stacked.size() > 1)
+      return std::unexpected(fields.Fault(
+          nullptr, fmt::format("'{}' and '{}' have different captures, so one side cannot be told "
+                               "from the other",
+                               rule->here[0].text(), rule->hub[0].text())));
+    const MapText map = SplitMap(text);
+    const auto& parts = rule->parts_here ? map.here : map.hub;
+    const auto& whole = rule->parts_here ? map.hub : map.here;
+    if (whole.size() != 1)
+      return std::unexpected(fields.Fault(fields.Get("map"), "only one side may be several"));
+    const auto named = std::ranges::count_if(
+        parts, [](const std::string& part) { return !part.starts_with("zero "); });
+    if (named != std::ssize(rule->parts()))
+      return std::unexpected(
+          fields.Fault(fields.Get("map"), fmt::format("the map has {} tensors for {} names", named,
+                                                      rule->parts().size())));
+    auto fusion = Fusion::Parse(parts, whole[0], stacked.empty() ? "" : stacked[0]);
+    if (!fusion)
+      return std::unexpected(fields.Fault(fields.Get("map"), fusion.error().found));
+    rule->fusion = std::move(*fusion);
+    return CheckAxes(fields, *rule);
+  }
+
+  Result<> CheckAxes(const TomlFields& fields, const Rule& rule) {
+    const auto captures = Captured(rule.here);
+    for (size_t member = 0; member < rule.here.size(); ++member) {
+      const Axes& axes = rule.here_axes(member);
+      if (!rule.tp.empty() && !axes.Has(rule.tp))
+        return std::unexpected(fields.Fault(
+            fields.Get("tp"), fmt::format("'{}' has no axis '{}'", axes.text(), rule.tp)));
+      if (!rule.ep.empty() && !axes.Has(rule.ep) && !captures.contains(rule.ep))
+        return std::unexpected(fields.Fault(
+            fields.Get("ep"), fmt::format("'{}' is neither an axis nor a capture", rule.ep)));
+      if (!rule.pad.empty() && (!axes.Has(rule.pad) || rule.here.size() > 1))
+        return std::unexpected(fields.Fault(
+            fields.Get("pad"), fmt::format("'{}' has no axis '{}'", axes.text(), rule.pad)));
+    }
+    if (rule.stage.place == Stage::Place::kLayer && !captures.contains("layer"))
+      return std::unexpected(
+          fields.Fault(fields.Get("stage"), "a name without {layer} has no layer"));
+    return {};
+  }
+
+  Result<> ReadIndex(TomlFields& fields, Rule* rule) {
+    RESHARD_ASSIGN(const toml::table* table, fields.Table("index"));
+    if (!table) return {};
+    for (const auto& [key, node] : *table) {
+      const std::string text(Trim(node.value_or(std::string_view())));
+      IndexMap map;
+      const size_t bracket = text.find('['), sign = text.find_first_of("+-");
+      if (bracket != std::string::npos && text.ends_with(']')) {
+        map.table = text.substr(0, bracket);
+        map.from = text.substr(bracket + 1, text.size() - bracket - 2);
+      } else if (sign != std::string::npos) {
+        map.from = Trim(std::string_view(text).substr(0, sign));
+        auto offset = Expression::Parse("0 " + text.substr(sign));
+        if (!offset) return std::unexpected(fields.Fault(&node, offset.error().found));
+        map.offset = std::move(*offset);
+      } else {
+        return std::unexpected(fields.Fault(
+            &node, fmt::format("index '{}' is neither TABLE[capture] nor capture + number",
+                               key.str())));
+      }
+      rule->index.emplace(key.str(), std::move(map));
+    }
+    return {};
+  }
+
+  Recipe& recipe_;
+  const PartText& part_text_;
+  std::vector<uint32_t> lines_;  // of each rule
+  int includes_ = 0;
+};
+
+namespace {
+
+Result<std::vector<std::vector<Pattern>>> ReadDetect(TomlFields& top) {
+  std::vector<std::vector<Pattern>> out;
+  const toml::node* detect = top.Take("detect");
+  if (!detect) return out;
+  if (!detect->is_array()) return std::unexpected(top.Fault(detect, "'detect' is not a list"));
+  for (const toml::node& line : *detect->as_array()) {
+    RESHARD_ASSIGN(const std::vector<std::string> texts, top.Texts(&line, "detect"));
+    std::vector<Pattern> patterns;
+    for (const std::string& text : texts) {
+      auto pattern = Pattern::Parse(text);
+      if (!pattern) return std::unexpected(top.Fault(&line, pattern.error().found));
+      patterns.push_back(std::move(*pattern));
+    }
+    // Later patterns are looked up by the captures of the first.
+    if (patterns.empty()) return std::unexpected(top.Fault(&line, "'detect' has an empty line"));
+    const auto known = Captured({patterns[0]});
+    for (const Pattern& pattern : patterns)
+      if (!std::ranges::includes(known, Captured({pattern})))
+        return std::unexpected(
+            top.Fault(&line, fmt::format("'{}' has a capture that '{}' has not", pattern.text(),
+                                         patterns[0].text())));
+    out.push_back(std::move(patterns));
+  }
+  return out;
+}
+
+// The names that a rule claims on a side: no other rule may claim one of them.
+const std::vector<Pattern>* Claims(const Rule& rule, bool hub) {
+  if (hub) return rule.kind == Rule::Kind::kMove || rule.kind == Rule::Kind::kTie ? &rule.hub : nullptr;
+  return rule.kind == Rule::Kind::kTie ? nullptr : &rule.here;
+}
+
+}  // namespace
+
+Result<> Recipe::CheckOverlaps(const std::string& origin,
+                               const std::vector<uint32_t>& lines) const {
+  for (size_t i = 0; i < rules_.size(); ++i)
+    for (size_t j = 0; j <= i; ++j) {
+      const Rule &first = rules_[j], &second = rules_[i];
+      // An `otherwise` gives way to what is without; drops give way to rules. Conditions are known
+      // only with a model: BoundRecipe looks at those.
+      if (first.otherwise != second.otherwise || (i != j && (first.when || second.when))) continue;
+      const bool drops = first.kind == Rule::Kind::kDrop;
+      if (first.otherwise && drops != (second.kind == Rule::Kind::kDrop)) continue;
+      for (const bool hub : {false, true}) {
+        const auto *a = Claims(first, hub), *b = Claims(second, hub);
+        if (!a || !b) continue;
+        for (size_t x = 0; x < a->size(); ++x)
+          for (size_t y = 0; y < (i == j ? x : b->size()); ++y)
+            if (Pattern::Overlap((*a)[x], (*b)[y]))
+              return std::unexpected(
+                  Error{.kind = ErrorKind::kUsage,
+                        .file = fmt::format("{}:{}", origin, lines[i]),
+                        .found = fmt::format("'{}' and '{}' can both claim one name",
+                                             (*a)[x].text(), (*b)[y].text()),
+                        .help = "see docs/recipes.md for the language of recipes"});
+      }
+    }
+  return {};
+}
+
+Result<Recipe> Recipe::Parse(std::string_view text, const std::string& origin,
+                             const PartText& part_text) {
   RESHARD_ASSIGN(const toml::table table, ParseToml(text, origin));
-  Fields top(table, origin);
+  TomlFields top(table, origin);
   Recipe recipe;
   recipe.text_ = text;
   RESHARD_ASSIGN(recipe.name_, top.Text("name", true));
   RESHARD_ASSIGN(recipe.description_, top.Text("description", false));
-  RESHARD_ASSIGN(recipe.before_, top.Texts(top.Take("before"), "before"));
-
-  if (const toml::node* detect = top.Take("detect")) {
-    if (!detect->is_array()) return std::unexpected(top.Fault(detect, "'detect' is not a list"));
-    for (const toml::node& line : *detect->as_array()) {
-      RESHARD_ASSIGN(const std::vector<std::string> texts, top.Texts(&line, "detect"));
-      std::vector<Pattern> patterns;
-      for (const std::string& pattern_text : texts) {
-        auto pattern = Pattern::Parse(pattern_text);
-        if (!pattern) return std::unexpected(top.Fault(&line, pattern.error().found));
-        patterns.push_back(std::move(*pattern));
-      }
-      // Later patterns are looked up by the captures of the first.
-      if (patterns.empty()) return std::unexpected(top.Fault(&line, "'detect' has an empty line"));
-      const auto known = patterns[0].CaptureNames();
-      for (const Pattern& pattern : patterns)
-        for (const std::string& capture : pattern.CaptureNames())
-          if (std::ranges::find(known, capture) == known.end())
-            return std::unexpected(top.Fault(
-                &line, fmt::format("'{}' has a capture that '{}' has not", pattern.text(),
-                                   patterns[0].text())));
-      recipe.detect_.push_back(std::move(patterns));
-    }
-  }
-
-  std::vector<const toml::table*> origins;
-  RESHARD_ASSIGN(const auto rules, Tables(top, "rule"));
-  for (const toml::table* rule_table : rules) {
-    Fields fields(*rule_table, origin);
-    RESHARD_ASSIGN(Pattern here, fields.OnePattern("here"));
-    RESHARD_ASSIGN(Pattern hub, fields.OnePattern("hub"));
-    auto here_captures = here.CaptureNames(), hub_captures = hub.CaptureNames();
-    std::ranges::sort(here_captures);
-    std::ranges::sort(hub_captures);
-    if (here_captures != hub_captures)
-      return std::unexpected(fields.Fault(
-          nullptr, fmt::format("'{}' and '{}' have different captures, so one side cannot be told "
-                               "from the other",
-                               here.text(), hub.text())));
-    Rule rule{.here = std::move(here), .hub = std::move(hub)};
-    RESHARD_ASSIGN(rule.otherwise, fields.Flag("otherwise"));
-    RESHARD_ASSIGN(rule.note, fields.Text("warn", false));
+  RESHARD_ASSIGN(recipe.before_, top.Texts("before"));
+  RESHARD_ASSIGN(recipe.models_, top.Texts("models"));
+  RESHARD_ASSIGN(recipe.detect_, ReadDetect(top));
+  RESHARD_ASSIGN(const auto aliases, top.Tables("alias"));
+  for (const toml::table* alias : aliases) {
+    TomlFields fields(*alias, origin);
+    RESHARD_ASSIGN(const std::string other, fields.Text("other", true));
+    RESHARD_ASSIGN(const std::string hub, fields.Text("hub", true));
     RESHARD_TRY(fields.NothingLeft());
-    recipe.rules_.push_back(std::move(rule));
-    origins.push_back(rule_table);
+    auto from = Pattern::Parse(other), to = Pattern::Parse(hub);
+    if (!from || !to || Captured({*from}) != Captured({*to}))
+      return std::unexpected(fields.Fault(nullptr, "'other' and 'hub' are no map of names"));
+    recipe.aliases_.push_back({std::move(*from), std::move(*to)});
   }
-  RESHARD_ASSIGN(const auto drops, Tables(top, "drop"));
-  for (const toml::table* drop_table : drops) {
-    Fields fields(*drop_table, origin);
-    RESHARD_ASSIGN(Pattern here, fields.OnePattern("here"));
-    Rule rule{.here = std::move(here), .hub = {}};
-    RESHARD_ASSIGN(rule.otherwise, fields.Flag("otherwise"));
-    RESHARD_ASSIGN(rule.note, fields.Text("why", true));
-    RESHARD_TRY(fields.NothingLeft());
-    recipe.rules_.push_back(std::move(rule));
-    origins.push_back(drop_table);
-  }
+  Reader reader(recipe, part_text);
+  RESHARD_TRY(reader.ReadBody(top, origin, {.hub = {}, .here = {}, .roots = {""}}));
   RESHARD_TRY(top.NothingLeft());
-  if (rules.empty()) return std::unexpected(top.Fault(nullptr, "the recipe has no [[rule]]"));
-
-  for (size_t i = 0; i < recipe.rules_.size(); ++i)
-    for (size_t j = 0; j < i; ++j) {
-      const Rule &first = recipe.rules_[j], &second = recipe.rules_[i];
-      // An `otherwise` gives way to what is without; drops give way to rules.
-      if (first.otherwise != second.otherwise) continue;
-      if (first.otherwise && first.hub.has_value() != second.hub.has_value()) continue;
-      const bool here = Pattern::Overlap(first.here, second.here);
-      if (!here && !(first.hub && second.hub && Pattern::Overlap(*first.hub, *second.hub)))
-        continue;
-      Fields fields(*origins[i], origin);
-      return std::unexpected(fields.Fault(
-          nullptr, fmt::format("'{}' and '{}' can both claim one name",
-                               here ? first.here.text() : first.hub->text(),
-                               here ? second.here.text() : second.hub->text())));
-    }
+  if (std::ranges::none_of(recipe.rules_,
+                           [](const Rule& rule) { return rule.kind == Rule::Kind::kMove; }))
+    return std::unexpected(top.Fault(nullptr, "the recipe has no [[rule]]"));
+  RESHARD_TRY(recipe.CheckOverlaps(origin, reader.lines()));
   return recipe;
 }
 

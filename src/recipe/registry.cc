@@ -11,6 +11,7 @@
 #include "recipe/recipe.h"
 
 namespace reshard {
+namespace fs = std::filesystem;
 namespace {
 
 constexpr size_t kMaxRecipeBytes = size_t{16} << 20;
@@ -19,27 +20,85 @@ std::vector<Recipe> ParseBuiltIns() {
   std::vector<Recipe> recipes;
   for (const EmbeddedRecipe& embedded : kEmbeddedRecipes) {
     // recipe_test checks that each of them parses.
-    if (auto recipe = Recipe::Parse(embedded.text, std::string(embedded.name)))
+    if (embedded.name.starts_with("parts/")) continue;
+    if (auto recipe = Recipe::Parse(embedded.text, std::string(embedded.name), EmbeddedPart))
       recipes.push_back(std::move(*recipe));
   }
   std::ranges::sort(recipes, {}, &Recipe::name);
   return recipes;
 }
 
-Result<Recipe> ReadRecipeFile(const std::string& path) {
+Result<std::string> ReadText(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
   text << file.rdbuf();
   if (!file || text.view().size() > kMaxRecipeBytes)
     return std::unexpected(Error{.kind = ErrorKind::kUsage,
-                                 .file = path,
+                                 .file = path.string(),
                                  .found = "this recipe cannot be read",
                                  .expected = "a TOML file",
                                  .help = "reshard recipe list shows the ones that are built in"});
-  return Recipe::Parse(text.view(), path);
+  return std::move(text).str();
+}
+
+Result<Recipe> ReadRecipeFile(const std::string& path) {
+  RESHARD_ASSIGN(const std::string text, ReadText(path));
+  return Recipe::Parse(text, path, [&](const std::string& name) -> Result<std::string> {
+    const fs::path beside = fs::path(path).parent_path() / (name + ".toml");
+    std::error_code code;
+    return fs::exists(beside, code) ? ReadText(beside) : EmbeddedPart(name);
+  });
+}
+
+Error NoSuchRecipe(const std::string& name) {
+  std::vector<std::string> names;
+  for (const Recipe& recipe : BuiltInRecipes())
+    if (std::ranges::find(names, recipe.flavor()) == names.end())
+      names.emplace_back(recipe.flavor());
+  return Error{.kind = ErrorKind::kUsage,
+               .found = fmt::format("there is no recipe called '{}'", name),
+               .expected = fmt::format("auto, {}, or a file", fmt::join(names, ", ")),
+               .help = "reshard recipe list says what each of them is for"};
+}
+
+bool IsFor(const Recipe& recipe, const std::vector<std::string>& architectures) {
+  return recipe.models().empty() ||
+         std::ranges::find_first_of(recipe.models(), architectures) != recipe.models().end();
+}
+
+// The recipe of a flavor that is for the model.
+Result<ChosenRecipe> ChooseByModel(const std::string& flavor,
+                                   const std::vector<std::string>& architectures) {
+  std::vector<std::string> names, models;
+  for (const Recipe& recipe : BuiltInRecipes()) {
+    if (recipe.flavor() != flavor) continue;
+    if (IsFor(recipe, architectures))
+      return ChosenRecipe{recipe, architectures.empty() ? "as asked"
+                                                        : fmt::format("as asked, for {}",
+                                                                      architectures[0])};
+    names.push_back(recipe.name());
+    models.insert(models.end(), recipe.models().begin(), recipe.models().end());
+  }
+  if (names.empty()) return std::unexpected(NoSuchRecipe(flavor));
+  return std::unexpected(Error{
+      .kind = architectures.empty() ? ErrorKind::kUsage : ErrorKind::kMapping,
+      .found = architectures.empty()
+                   ? "no config.json says what model this is"
+                   : fmt::format("'{}' has no recipe for {}", flavor, architectures[0]),
+      .expected = fmt::format("one of {}", fmt::join(models, ", ")),
+      .help = fmt::format("give the model's config.json by --assets-from, or name the recipe: {}",
+                          fmt::join(names, ", "))});
 }
 
 }  // namespace
+
+Result<std::string> EmbeddedPart(const std::string& name) {
+  for (const EmbeddedRecipe& embedded : kEmbeddedRecipes)
+    if (embedded.name == fmt::format("parts/{}.toml", name)) return std::string(embedded.text);
+  return std::unexpected(Error{.kind = ErrorKind::kUsage,
+                               .found = fmt::format("there is no part '{}'", name),
+                               .expected = "a file of recipes/parts/, or one beside the recipe"});
+}
 
 const std::vector<Recipe>& BuiltInRecipes() {
   static const std::vector<Recipe> recipes = ParseBuiltIns();
@@ -47,23 +106,22 @@ const std::vector<Recipe>& BuiltInRecipes() {
 }
 
 Result<Recipe> LoadRecipe(const std::string& name) {
-  if (name.contains('/') || name.ends_with(".toml")) return ReadRecipeFile(name);
-  std::vector<std::string> names;
-  for (const Recipe& recipe : BuiltInRecipes()) {
+  for (const Recipe& recipe : BuiltInRecipes())
     if (recipe.name() == name) return recipe;
-    names.push_back(recipe.name());
-  }
-  return std::unexpected(
-      Error{.kind = ErrorKind::kUsage,
-            .found = fmt::format("there is no recipe called '{}'", name),
-            .expected = fmt::format("auto, {}, or a file", fmt::join(names, ", ")),
-            .help = "reshard recipe list says what each of them is for"});
+  std::error_code code;
+  if (name.ends_with(".toml") || (name.contains('/') && fs::exists(name, code)))
+    return ReadRecipeFile(name);
+  return std::unexpected(NoSuchRecipe(name));
 }
 
-Result<ChosenRecipe> ChooseRecipe(const std::string& name, const Catalog& catalog) {
+Result<ChosenRecipe> ChooseRecipe(const std::string& name, const Catalog& catalog,
+                                  const std::vector<std::string>& architectures) {
   if (name != "auto") {
-    RESHARD_ASSIGN(Recipe recipe, LoadRecipe(name));
-    return ChosenRecipe{std::move(recipe), "as asked"};
+    auto recipe = LoadRecipe(name);
+    if (recipe) return ChosenRecipe{*std::move(recipe), "as asked"};
+    if (name.contains('/') || name.ends_with(".toml"))
+      return std::unexpected(std::move(recipe).error());
+    return ChooseByModel(name, architectures);
   }
   struct Candidate {
     const Recipe* recipe;
@@ -71,7 +129,8 @@ Result<ChosenRecipe> ChooseRecipe(const std::string& name, const Catalog& catalo
   };
   std::vector<Candidate> fits;
   for (const Recipe& recipe : BuiltInRecipes())
-    if (auto why = recipe.Detect(catalog)) fits.push_back({&recipe, std::move(*why)});
+    if (auto why = IsFor(recipe, architectures) ? recipe.Detect(catalog) : std::nullopt)
+      fits.push_back({&recipe, std::move(*why)});
   for (const Candidate& candidate : fits) {
     const bool first = std::ranges::all_of(fits, [&](const Candidate& other) {
       return other.recipe == candidate.recipe ||

@@ -1,0 +1,178 @@
+#include "api/flavors.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "api/ranks.h"
+#include "base/try.h"
+#include "checkpoints/megatron/rank_name.h"
+
+namespace reshard {
+namespace {
+
+bool IsFor(const Recipe& recipe, const ModelConfig& config) {
+  return std::ranges::find_first_of(recipe.models(), config.architectures()) !=
+         recipe.models().end();
+}
+
+// The flavors whose recipes know every name of the ranks' tensors.
+Result<ChosenRecipe> TellByRankNames(const Source& source, const ModelConfig& config) {
+  std::vector<const Recipe*> fits;
+  std::vector<std::string> candidates;
+  for (const Recipe& recipe : BuiltInRecipes()) {
+    if (!IsFor(recipe, config)) continue;
+    candidates.push_back(recipe.name());
+    RESHARD_ASSIGN(const BoundRecipe bound,
+                   BoundRecipe::Bind(recipe, config, {{"pp", 2}}));
+    const bool all = std::ranges::all_of(source.catalog().tensors(), [&](const Tensor& tensor) {
+      const auto name = megatron::ParseTensorName(tensor.name);
+      return name && bound.FindHere(name->key);
+    });
+    if (all) fits.push_back(&recipe);
+  }
+  if (fits.size() == 1) return ChosenRecipe{*fits[0], "it alone knows all names"};
+  return std::unexpected(Error{
+      .kind = ErrorKind::kMapping,
+      .file = source.root(),
+      .found = config.architectures().empty()
+                   ? "no config.json says what model this is"
+                   : fmt::format("{} recipes for {} know all names", fits.size(),
+                                 config.architectures()[0]),
+      .expected = candidates.empty() ? std::string("a config.json, from --assets-from, or --recipe")
+                                     : fmt::format("one of {}", fmt::join(candidates, ", ")),
+      .help = "say the flavor with --recipe, and give the model's config.json by --assets-from"});
+}
+
+// The only flavor that there is for the model with stages and shards.
+Result<ChosenRecipe> OnlyFlavorFor(const ModelConfig& config) {
+  std::vector<const Recipe*> fits;
+  for (const Recipe& recipe : BuiltInRecipes())
+    if (IsFor(recipe, config)) fits.push_back(&recipe);
+  if (fits.size() == 1) return ChosenRecipe{*fits[0], "the only one for the model"};
+  std::vector<std::string> names;
+  for (const Recipe* recipe : fits) names.emplace_back(recipe->flavor());
+  return std::unexpected(
+      Error{.kind = ErrorKind::kUsage,
+            .found = "--to megatron does not say in which flavor",
+            .expected = names.empty() ? "--recipe with a flavor: reshard recipe list"
+                                      : fmt::format("--recipe {}", fmt::join(names, " or "))});
+}
+
+Result<ChosenRecipe> ChooseTo(const ConvertRequest& request, const Source& source,
+                              const ModelConfig& config) {
+  if (request.recipe != "auto")
+    return ChooseRecipe(request.recipe, source.catalog(), config.architectures());
+  if (request.to == Kind::kMegatron) return OnlyFlavorFor(config);
+  RESHARD_ASSIGN(Recipe identity, LoadRecipe("identity"));
+  return ChosenRecipe{std::move(identity), "hub names, as no --recipe says otherwise"};
+}
+
+Result<ChosenRecipe> ChooseFrom(const std::string& name, const Source& source,
+                                const ModelConfig& config) {
+  if (name == "auto" && source.kind() == "megatron") return TellByRankNames(source, config);
+  return ChooseRecipe(name, source.catalog(), config.architectures());
+}
+
+Sizes Environment(const LayoutRequest& layout) {
+  return {{"tp", std::max<int64_t>(layout.tp, 1)},
+          {"pp", std::max<int64_t>(layout.pp, 1)},
+          {"vpp", std::max<int64_t>(layout.vpp, 1)},
+          {"ep", std::max<int64_t>(layout.ep, 1)}};
+}
+
+// The sizes of a request, where a list of layers gives the number of stages.
+LayoutRequest WithStages(LayoutRequest layout) {
+  for (const auto& [part, rows] : layout.part_layers) {
+    layout.pp = std::max<int64_t>(layout.pp, std::ssize(rows[0]));
+    layout.vpp = std::max<int64_t>(layout.vpp, std::ssize(rows));
+  }
+  return layout;
+}
+
+}  // namespace
+
+std::string Flavors::name() const {
+  if (from && to && from->recipe.name() != to->recipe.name())
+    return from->recipe.name() + " -> " + to->recipe.name();
+  return from ? from->recipe.name() : to ? to->recipe.name() : "identity";
+}
+
+std::string Flavors::why() const {
+  if (from && to && from->why != to->why) return from->why + "; " + to->why;
+  return from ? from->why : to ? to->why : "hub names on both sides";
+}
+
+std::string Flavors::text() const {
+  return (from ? from->recipe.text() : "") + (to ? to->recipe.text() : "");
+}
+
+Result<Flavors> ChooseFlavors(const ConvertRequest& request, const Source& source,
+                              const ModelConfig& config) {
+  Flavors flavors;
+  if (request.to == Kind::kHf) {
+    RESHARD_ASSIGN(flavors.from, ChooseFrom(request.recipe, source, config));
+    return flavors;
+  }
+  RESHARD_ASSIGN(flavors.to, ChooseTo(request, source, config));
+  if (source.kind() == "hf" && request.from_recipe == "auto") return flavors;
+  const bool same = source.kind() == "megatron" && request.to == Kind::kMegatron &&
+                    request.from_recipe == "auto";
+  if (same)
+    flavors.from = flavors.to;
+  else {
+    RESHARD_ASSIGN(flavors.from, ChooseFrom(request.from_recipe, source, config));
+  }
+  return flavors;
+}
+
+Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& source,
+                                 const Flavors& flavors, const ModelConfig& config,
+                                 const std::vector<Regex>& ignore, const CastRules& casts,
+                                 const std::set<std::string>& spelling) {
+  TargetTensors target;
+  Mapping& mapping = target.mapping;
+  RESHARD_ASSIGN(mapping, SourceTensors(source.catalog(), ignore));
+  const bool megatron_source = source.kind() == "megatron";
+  const bool same = megatron_source && request.to == Kind::kMegatron && flavors.from &&
+                    flavors.to && flavors.from->recipe.name() == flavors.to->recipe.name();
+  std::optional<BoundRecipe> from, to;
+
+  if (flavors.from) {
+    RankedSource ranked;
+    if (megatron_source) {
+      RESHARD_ASSIGN(ranked, SortByRank(source, mapping.tensors, request.from_layout,
+                                        flavors.from->recipe));
+      mapping.tensors.clear();
+    }
+    RESHARD_ASSIGN(from, BoundRecipe::Bind(flavors.from->recipe, config,
+                                           Environment(ranked.layout)));
+    if (megatron_source) {
+      RESHARD_TRY(InferParts(*from, request.from_layout, &ranked));
+      RESHARD_ASSIGN(const Layout layout, ResolveLayout(ranked.layout, LayersOf(ranked.layout)));
+      RESHARD_TRY(Assemble(*from, layout, ranked.tensors, &mapping));
+    }
+    if (!same) RESHARD_TRY(from->ToHub(&mapping, request.to == Kind::kHf ? spelling
+                                                                          : std::set<std::string>()));
+  }
+  if (!flavors.to) {
+    RESHARD_TRY(ApplyCasts(casts, &mapping));
+    return target;
+  }
+  const LayoutRequest layout = WithStages(request.layout);
+  RESHARD_ASSIGN(to, BoundRecipe::Bind(flavors.to->recipe, config, Environment(layout)));
+  if (same)
+    RESHARD_TRY(Resplit(*from, *to, &mapping));
+  else
+    RESHARD_TRY(to->FromHub(&mapping, {.rows = request.vocab_padding.rows,
+                                       .multiple = request.vocab_padding.multiple,
+                                       .last_row = request.vocab_padding.last_row}));
+  RESHARD_TRY(ApplyCasts(casts, &mapping));
+  if (request.to != Kind::kMegatron) return target;
+  RESHARD_ASSIGN(target.layout, ResolveLayout(layout, CountLayers(*to, mapping.tensors)));
+  RESHARD_ASSIGN(target.ranks, Partition(*to, target.layout, mapping.tensors));
+  return target;
+}
+
+}  // namespace reshard

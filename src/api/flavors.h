@@ -1,0 +1,45 @@
+#ifndef RESHARD_API_FLAVORS_H_
+#define RESHARD_API_FLAVORS_H_
+
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "plan/planner.h"
+#include "recipe/bound_recipe.h"
+#include "recipe/partition.h"
+#include "reshard/request.h"
+#include "reshard/source.h"
+
+namespace reshard {
+
+/// The recipes of a conversion: how the source's names become the hub's, and those the target's.
+struct Flavors {
+  std::optional<ChosenRecipe> from;  ///< nothing: the source has hub names
+  std::optional<ChosenRecipe> to;    ///< nothing: the target gets hub names
+
+  std::string name() const;
+  std::string why() const;
+  std::string text() const;  ///< of all that decides the mapping
+};
+
+/// Decides which flavor each side has. Errors are of kind kUsage or kMapping and name the candidates.
+Result<Flavors> ChooseFlavors(const ConvertRequest& request, const Source& source,
+                              const ModelConfig& config);
+
+/// The target's tensors, in their types, as views of the source's: by name, and, for a Megatron
+/// target, by rank.
+struct TargetTensors {
+  Mapping mapping;                  ///< whole tensors
+  std::vector<RankTensor> ranks;    ///< a Megatron target's
+  Layout layout;
+};
+Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& source,
+                                 const Flavors& flavors, const ModelConfig& config,
+                                 const std::vector<Regex>& ignore, const CastRules& casts,
+                                 const std::set<std::string>& spelling);
+
+}  // namespace reshard
+
+#endif  // RESHARD_API_FLAVORS_H_

@@ -1,0 +1,27 @@
+#ifndef RESHARD_API_OUTPUTS_H_
+#define RESHARD_API_OUTPUTS_H_
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "api/flavors.h"
+#include "plan/plan_data.h"
+#include "reshard/request.h"
+
+namespace reshard {
+
+/// What a Hugging Face directory says about names and files: which file holds each tensor.
+Result<std::map<std::string, std::string>> ReadLikeness(const std::string& directory);
+
+/// Adds the weight files of a Hugging Face directory to the plan, and their index. `like` says which
+/// tensor goes to which file; empty: the request does. Errors are of kind kMapping.
+Result<> PlanHf(const ConvertRequest& request, const std::vector<NamedView>& tensors,
+                const std::map<std::string, std::string>& like, Plan* plan);
+
+/// Adds the files of all ranks of a Megatron iteration. Errors are of kind kMapping.
+Result<> PlanMegatron(const TargetTensors& target, Plan* plan);
+
+}  // namespace reshard
+
+#endif  // RESHARD_API_OUTPUTS_H_

@@ -1,0 +1,112 @@
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "base/try.h"
+#include "reshard/request.h"
+
+namespace reshard {
+namespace {
+
+constexpr std::array<std::string_view, 3> kKinds = {"hf", "dcp", "megatron"};
+constexpr std::array<std::string_view, 5> kSourceKinds = {"auto", "dcp", "hf", "megatron", "pt"};
+
+std::unexpected<Error> Usage(std::string found, std::string expected) {
+  return std::unexpected(Error{.kind = ErrorKind::kUsage,
+                               .found = std::move(found),
+                               .expected = std::move(expected)});
+}
+
+std::optional<uint64_t> ParseNumber(std::string_view text, uint64_t most) {
+  uint64_t number = 0;
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (code != std::errc() || end != text.data() + text.size() || number > most)
+    return std::nullopt;
+  return number;
+}
+
+// "kind:how" in its two halves.
+std::pair<std::string_view, std::string_view> SplitAtColon(std::string_view text) {
+  const size_t colon = text.find(':');
+  if (colon == std::string_view::npos) return {text, {}};
+  return {text.substr(0, colon), text.substr(colon + 1)};
+}
+
+std::string WithLayout(std::string_view kind, const LayoutRequest& layout) {
+  const std::string text = LayoutText(layout);
+  return text.empty() ? std::string(kind) : fmt::format("{}:{}", kind, text);
+}
+
+}  // namespace
+
+Result<> ParseTarget(std::string_view text, ConvertRequest* request) {
+  const auto [kind, how] = SplitAtColon(text);
+  const auto known = std::ranges::find(kKinds, kind);
+  if (known == kKinds.end() || (kind == "hf" && kind != text))
+    return Usage(fmt::format("no target is '{}'", text), "hf, megatron, dcp or dcp:ranks=N");
+  request->to = static_cast<Kind>(known - kKinds.begin());
+  if (request->to == Kind::kMegatron) return ParseLayoutText(how, &request->layout);
+  if (how.empty()) return {};
+  const auto ranks =
+      how.starts_with("ranks=") ? ParseNumber(how.substr(6), UINT32_MAX) : std::nullopt;
+  if (!ranks || *ranks < 1)
+    return Usage(fmt::format("no target is '{}'", text), "dcp:ranks=N with N from 1 on");
+  request->ranks = static_cast<uint32_t>(*ranks);
+  return {};
+}
+
+std::string TargetText(const ConvertRequest& request) {
+  const std::string_view kind = kKinds[static_cast<size_t>(request.to)];
+  if (request.to == Kind::kMegatron) return WithLayout(kind, request.layout);
+  if (request.to == Kind::kDcp) return fmt::format("{}:ranks={}", kind, request.ranks);
+  return std::string(kind);
+}
+
+Result<> ParseSourceKind(std::string_view text, ConvertRequest* request) {
+  const auto [kind, how] = SplitAtColon(text);
+  if (std::ranges::find(kSourceKinds, kind) == kSourceKinds.end() ||
+      (kind != text && kind != "megatron"))
+    return Usage(fmt::format("no source is '{}'", text),
+                 "auto, dcp, hf, pt, megatron or megatron:tp=N,...");
+  request->from = kind;
+  return ParseLayoutText(how, &request->from_layout);
+}
+
+std::string SourceKindText(const ConvertRequest& request) {
+  return WithLayout(request.from, request.from_layout);
+}
+
+Result<VocabPadding> ParseVocabPadding(std::string_view text) {
+  if (text.empty()) return VocabPadding{};
+  const auto [size, content] = SplitAtColon(text);
+  const bool multiple = size.starts_with('x');
+  const auto rows = ParseNumber(size.substr(multiple), INT32_MAX);
+  if (!rows || *rows < 1 || (!content.empty() && content != "zeros" && content != "last-row"))
+    return Usage(fmt::format("no padding of the vocabulary is '{}'", text),
+                 "a number of rows, or xN for a multiple of N; with :last-row for its content");
+  VocabPadding padding{.last_row = content == "last-row"};
+  (multiple ? padding.multiple : padding.rows) = static_cast<int64_t>(*rows);
+  return padding;
+}
+
+std::string VocabPaddingText(const VocabPadding& padding) {
+  if (padding.rows == 0 && padding.multiple == 0) return {};
+  const std::string size = padding.multiple > 0 ? fmt::format("x{}", padding.multiple)
+                                                : fmt::format("{}", padding.rows);
+  return padding.last_row ? size + ":last-row" : size;
+}
+
+Result<std::optional<uint64_t>> ParseIteration(std::string_view text) {
+  if (text == "release") return std::optional<uint64_t>();
+  const auto number = ParseNumber(text, UINT64_MAX);
+  if (!number) return Usage(fmt::format("no iteration is '{}'", text), "release or a number");
+  return number;
+}
+
+std::string IterationText(const std::optional<uint64_t>& iteration) {
+  return iteration ? fmt::to_string(*iteration) : "release";
+}
+
+}  // namespace reshard

@@ -1,0 +1,224 @@
+#include "recipe/bound_recipe.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "base/try.h"
+
+namespace reshard {
+namespace {
+
+// How alike two names are: characters that agree from the front and from the back.
+size_t Likeness(std::string_view a, std::string_view b) {
+  const size_t most = std::min(a.size(), b.size());
+  size_t front = 0, back = 0;
+  while (front < most && a[front] == b[front]) ++front;
+  while (back < most - front && a[a.size() - 1 - back] == b[b.size() - 1 - back]) ++back;
+  return front + back;
+}
+
+std::optional<int64_t> ToNumber(std::string_view text) {
+  int64_t number = 0;
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (code != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+// True where conditions that hold together let two rules claim one name.
+bool Clash(const Rule& a, const Rule& b) {
+  if (a.otherwise != b.otherwise || (!a.when && !b.when)) return false;
+  const auto overlap = [](const std::vector<Pattern>& x, const std::vector<Pattern>& y) {
+    for (const Pattern& p : x)
+      for (const Pattern& q : y)
+        if (Pattern::Overlap(p, q)) return true;
+    return false;
+  };
+  const auto claims_hub = [](const Rule& rule) {
+    return rule.kind == Rule::Kind::kMove || rule.kind == Rule::Kind::kTie;
+  };
+  if (claims_hub(a) && claims_hub(b) && overlap(a.hub, b.hub)) return true;
+  return a.kind != Rule::Kind::kTie && b.kind != Rule::Kind::kTie && overlap(a.here, b.here);
+}
+
+}  // namespace
+
+const Axes& Rule::here_axes(size_t member) const {
+  if (!parts_here) return fusion.whole();
+  size_t stored = 0;
+  for (const Fusion::Part& part : fusion.parts())
+    if (!part.zero && stored++ == member) return part.axes;
+  return fusion.whole();
+}
+
+Result<Mapping> SourceTensors(const Catalog& catalog, const std::vector<Regex>& ignore) {
+  Mapping mapping;
+  for (size_t i = 0; i < catalog.tensors().size(); ++i) {
+    const Tensor& tensor = catalog.tensors()[i];
+    const Regex* ignored = nullptr;
+    for (const Regex& regex : ignore) {
+      RESHARD_ASSIGN(const bool found, regex.Search(tensor.name));
+      if (found) ignored = &regex;
+    }
+    if (ignored)
+      mapping.dropped.push_back({tensor.name, static_cast<uint64_t>(tensor.byte_size()),
+                                 fmt::format("--ignore '{}'", ignored->pattern())});
+    else
+      mapping.tensors.push_back(
+          {tensor.name, View::Source(static_cast<uint32_t>(i), tensor.dtype, tensor.shape)});
+  }
+  return mapping;
+}
+
+std::optional<int64_t> BoundRecipe::LookUp(const Scope& scope, const Sizes& sizes,
+                                           std::string_view name) const {
+  if (const auto at = sizes.find(name); at != sizes.end()) return at->second;
+  if (const auto at = environment_.find(name); at != environment_.end()) return at->second;
+  for (const std::string& root : scope.roots)
+    if (const auto value =
+            config_->Number(root.empty() ? std::string(name) : fmt::format("{}.{}", root, name)))
+      return value;
+  return std::nullopt;
+}
+
+Result<BoundRecipe> BoundRecipe::Bind(const Recipe& recipe, const ModelConfig& config,
+                                      Sizes environment) {
+  BoundRecipe bound;
+  bound.recipe_ = &recipe;
+  bound.config_ = &config;
+  bound.environment_ = std::move(environment);
+  const auto name_file = [&](auto result) {
+    if (!result && result.error().file.empty())
+      result.error().file = config.file().empty() ? recipe.name() : config.file();
+    return result;
+  };
+  for (const Scope& scope : recipe.scopes()) {
+    Sizes& sizes = bound.sizes_.emplace_back();
+    for (const auto& [name, expression] : scope.sizes) {
+      RESHARD_ASSIGN(const auto value,
+                     name_file(expression.Evaluate([&](std::string_view asked) {
+                       return bound.LookUp(scope, sizes, asked);
+                     })));
+      if (value) sizes[name] = *value;
+    }
+  }
+  for (const bool otherwise : {false, true})
+    for (const Rule& rule : recipe.rules()) {
+      if (rule.otherwise != otherwise) continue;
+      if (rule.when) {
+        RESHARD_ASSIGN(const auto holds,
+                       name_file(rule.when->Evaluate([&](std::string_view asked) {
+                         return bound.LookUp(recipe.scopes()[rule.scope], bound.sizes_[rule.scope],
+                                             asked);
+                       })));
+        if (holds.value_or(0) == 0) continue;
+      }
+      for (const Rule* other : bound.active_)
+        if (Clash(*other, rule))
+          return std::unexpected(
+              Error{.kind = ErrorKind::kMapping,
+                    .file = recipe.name(),
+                    .found = fmt::format("the rules for '{}' and '{}' both hold for this model",
+                                         other->here[0].text(), rule.here[0].text()),
+                    .expected = "conditions that exclude each other"});
+      bound.active_.push_back(&rule);
+    }
+  return bound;
+}
+
+std::optional<BoundRecipe::Match> BoundRecipe::FindHere(std::string_view name) const {
+  for (const Rule* rule : active_) {
+    if (rule->kind == Rule::Kind::kTie) continue;
+    for (size_t member = 0; member < rule->here.size(); ++member)
+      if (auto captures = rule->here[member].Match(name))
+        return Match{rule, member, std::move(*captures)};
+  }
+  return std::nullopt;
+}
+
+std::optional<BoundRecipe::Match> BoundRecipe::FindHub(std::string_view name) const {
+  for (const Rule* rule : active_) {
+    if (rule->kind != Rule::Kind::kMove && rule->kind != Rule::Kind::kTie) continue;
+    for (size_t member = 0; member < rule->hub.size(); ++member)
+      if (auto captures = rule->hub[member].Match(name))
+        return Match{rule, member, std::move(*captures)};
+  }
+  return std::nullopt;
+}
+
+std::optional<int64_t> BoundRecipe::CrossIndex(const Rule& rule, const IndexMap& map,
+                                               int64_t value, bool to_hub) const {
+  const Scope& scope = recipe_->scopes()[rule.scope];
+  if (map.offset) {
+    const auto offset = map.offset->Evaluate(
+        [&](std::string_view asked) { return LookUp(scope, sizes_[rule.scope], asked); });
+    if (!offset || !*offset) return std::nullopt;
+    return to_hub ? value - **offset : value + **offset;
+  }
+  for (const std::string& root : scope.roots) {
+    const auto* table = config_->List(root.empty() ? map.table : root + "." + map.table);
+    if (!table) continue;
+    if (!to_hub)
+      return value >= 0 && value < std::ssize(*table) ? std::optional((*table)[value])
+                                                      : std::nullopt;
+    const auto at = std::ranges::find(*table, value);
+    return at == table->end() ? std::nullopt : std::optional(at - table->begin());
+  }
+  return std::nullopt;
+}
+
+// The captures as the other side's names have them.
+std::optional<Captures> BoundRecipe::Cross(const Rule& rule, const Captures& from,
+                                           bool to_hub) const {
+  Captures out = from;
+  for (const auto& [here, map] : rule.index) {
+    const std::string& source = to_hub ? here : map.from;
+    const std::string& target = to_hub ? map.from : here;
+    const auto value = ToNumber(from.at(source));
+    const auto crossed = value ? CrossIndex(rule, map, *value, to_hub) : std::nullopt;
+    if (!crossed) return std::nullopt;
+    out.erase(source);
+    out[target] = fmt::to_string(*crossed);
+  }
+  return out;
+}
+
+Error BoundRecipe::NoRule(std::string_view name, bool hub) const {
+  std::string nearest;
+  size_t best = 0;
+  for (const Rule* rule : active_) {
+    if (rule->kind == Rule::Kind::kDrop && hub) continue;
+    for (const Pattern& pattern : hub ? rule->hub : rule->here)
+      if (const size_t likeness = Likeness(name, pattern.text());
+          nearest.empty() || likeness > best) {
+        nearest = pattern.text();
+        best = likeness;
+      }
+  }
+  return Error{
+      .kind = ErrorKind::kMapping,
+      .tensor = std::string(name),
+      .found = fmt::format("recipe '{}' has no rule for this tensor", recipe_->name()),
+      .expected = fmt::format("a name like its nearest rule, '{}'", nearest),
+      .help = fmt::format("choose another recipe with --recipe (reshard recipe list), or drop the "
+                          "tensor with --ignore '^{}$'",
+                          Regex::Escape(name))};
+}
+
+std::string BoundRecipe::Canonical(const std::string& hub) const {
+  for (const Recipe::Alias& alias : recipe_->aliases())
+    if (const auto captures = alias.other.Match(hub)) return alias.hub.Fill(*captures);
+  return hub;
+}
+
+std::string BoundRecipe::Spelled(const std::string& hub,
+                                 const std::set<std::string>& spelling) const {
+  if (spelling.empty() || spelling.contains(hub)) return hub;
+  for (const Recipe::Alias& alias : recipe_->aliases())
+    if (const auto captures = alias.hub.Match(hub))
+      if (std::string other = alias.other.Fill(*captures); spelling.contains(other)) return other;
+  return hub;
+}
+
+}  // namespace reshard

@@ -1,0 +1,87 @@
+#ifndef RESHARD_RECIPE_BOUND_RECIPE_H_
+#define RESHARD_RECIPE_BOUND_RECIPE_H_
+
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "recipe/mapping.h"
+#include "recipe/model_config.h"
+#include "recipe/recipe.h"
+#include "recipe/regex.h"
+#include "reshard/catalog.h"
+
+namespace reshard {
+
+/// The tensors of a catalog, each whole under its own name; what an `ignore` finds is dropped.
+Result<Mapping> SourceTensors(const Catalog& catalog, const std::vector<Regex>& ignore);
+
+/// A recipe with the sizes of one model: maps lists of tensors, either way. Immutable; safe to use
+/// from several threads. The recipe and the config must outlive it.
+class BoundRecipe {
+ public:
+  /// `environment` holds what conditions may ask for besides the config: tp, pp, vpp, ep. Errors are
+  /// of kind kMapping: a size that cannot be computed, two rules for one name whose conditions both
+  /// hold.
+  static Result<BoundRecipe> Bind(const Recipe& recipe, const ModelConfig& config,
+                                  Sizes environment);
+
+  struct Match {
+    const Rule* rule = nullptr;
+    size_t member = 0;  ///< which of the rule's names on that side
+    Captures captures;
+  };
+  std::optional<Match> FindHere(std::string_view name) const;
+  std::optional<Match> FindHub(std::string_view name) const;
+
+  /// The rules whose conditions hold for the model.
+  const std::vector<const Rule*>& rules() const { return active_; }
+
+  /// What is known before any tensor is seen.
+  const Sizes& sizes(const Rule& rule) const { return sizes_[rule.scope]; }
+
+  const Recipe& recipe() const { return *recipe_; }
+
+  /// Replaces mapping->tensors, in this flavor's names, by the hub's; adds checks and what is
+  /// dropped. `spelling` holds hub names that the target is known to use: of the recipe's spellings
+  /// of a name the one that is in it counts. Errors are of kind kMapping: a name without a rule
+  /// (naming the nearest), a tensor that a rule needs and is not there, two names that become one, a
+  /// shape that does not fit.
+  Result<> ToHub(Mapping* mapping, const std::set<std::string>& spelling = {}) const;
+
+  /// The inverse: replaces mapping->tensors, in hub names, by this flavor's. `padded_vocab` is how
+  /// many rows a tensor with padding gets: 0 for none.
+  struct Padding {
+    int64_t rows = 0;
+    int64_t multiple = 0;
+    bool last_row = false;  ///< repeat the last row; otherwise zeros
+  };
+  Result<> FromHub(Mapping* mapping, const Padding& padding) const;
+
+ private:
+  class Translation;
+  std::optional<int64_t> LookUp(const Scope& scope, const Sizes& sizes, std::string_view name) const;
+  std::optional<Captures> Cross(const Rule& rule, const Captures& from, bool to_hub) const;
+  std::optional<int64_t> CrossIndex(const Rule& rule, const IndexMap& map, int64_t value,
+                                    bool to_hub) const;
+  Error NoRule(std::string_view name, bool hub) const;
+  std::string Canonical(const std::string& hub) const;
+  std::string Spelled(const std::string& hub, const std::set<std::string>& spelling) const;
+
+  const Recipe* recipe_ = nullptr;
+  const ModelConfig* config_ = nullptr;
+  Sizes environment_;
+  std::vector<Sizes> sizes_;           // by scope
+  std::vector<const Rule*> active_;    // those whose condition holds, `otherwise` last
+};
+
+/// Takes whole tensors of a flavor to the same flavor under other conditions (another number of
+/// stages): copies that `from` has become checks, those that `to` wants are made. Everything else
+/// stays as it is, padding included. Errors are of kind kMapping.
+Result<> Resplit(const BoundRecipe& from, const BoundRecipe& to, Mapping* mapping);
+
+}  // namespace reshard
+
+#endif  // RESHARD_RECIPE_BOUND_RECIPE_H_

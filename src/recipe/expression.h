@@ -1,0 +1,44 @@
+#ifndef RESHARD_RECIPE_EXPRESSION_H_
+#define RESHARD_RECIPE_EXPRESSION_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "reshard/error.h"
+
+namespace reshard {
+
+/// What a name in an expression stands for; nothing where it is unknown.
+using LookUp = std::function<std::optional<int64_t>(std::string_view name)>;
+
+/// Arithmetic over whole numbers and names: `+ - * /`, `== != < <= > >=`, `and or not`, `??` (the
+/// first that is known), parentheses. Truth is 1 or 0. An unknown name makes what it is part of
+/// unknown; `not` of it is 1, `and` and `or` take it for 0.
+class Expression {
+ public:
+  /// Errors are of kind kUsage and say where the fault is.
+  static Result<Expression> Parse(std::string_view text);
+
+  /// Division must be exact and nothing may overflow: errors of kind kMapping.
+  Result<std::optional<int64_t>> Evaluate(const LookUp& look_up) const;
+
+  const std::string& text() const { return text_; }
+
+ private:
+  class Parser;
+  struct Node;
+  using NodePtr = std::shared_ptr<const Node>;
+  static Result<std::optional<int64_t>> Evaluate(const Node& node, const LookUp& look_up);
+
+  std::string text_;
+  NodePtr root_;
+};
+
+}  // namespace reshard
+
+#endif  // RESHARD_RECIPE_EXPRESSION_H_

@@ -1,0 +1,89 @@
+#include "recipe/model_config.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <simdjson.h>
+
+#include "base/try.h"
+
+namespace reshard {
+namespace dom = simdjson::dom;
+
+// Objects within objects are few in a config; what lies deeper is not a size of a model.
+constexpr int kMaxDepth = 8;
+
+struct ModelConfig::Reader {
+  ModelConfig& config;
+
+  void Object(const dom::object& object, const std::string& path, int depth) {
+    config.objects_.push_back(path);
+    for (const auto field : object) {
+      const std::string name(field.key);
+      Value(field.value, path.empty() ? name : path + "." + name, depth);
+    }
+  }
+
+  void Value(const dom::element& value, const std::string& path, int depth) {
+    dom::object object;
+    dom::array array;
+    int64_t number;
+    bool flag;
+    if (value.get(number) == simdjson::SUCCESS)
+      config.numbers_[path] = number;
+    else if (value.get(flag) == simdjson::SUCCESS)
+      config.numbers_[path] = flag;
+    else if (value.get(array) == simdjson::SUCCESS)
+      List(array, path);
+    else if (depth < kMaxDepth && value.get(object) == simdjson::SUCCESS)
+      Object(object, path, depth + 1);
+  }
+
+  void List(const dom::array& array, const std::string& path) {
+    std::vector<int64_t> numbers;
+    for (const dom::element item : array) {
+      int64_t number;
+      std::string_view text;
+      if (path == "architectures" && item.get(text) == simdjson::SUCCESS)
+        config.architectures_.emplace_back(text);
+      else if (item.get(number) == simdjson::SUCCESS)
+        numbers.push_back(number);
+      else
+        return;
+    }
+    config.lists_[path] = std::move(numbers);
+  }
+};
+
+Result<ModelConfig> ModelConfig::Parse(std::string_view json, const std::string& file) {
+  dom::parser parser;
+  dom::object root;
+  const simdjson::padded_string padded(json);
+  if (const auto code = parser.parse(padded).get(root); code != simdjson::SUCCESS)
+    return std::unexpected(Error{.kind = ErrorKind::kSource,
+                                 .file = file,
+                                 .found = simdjson::error_message(code),
+                                 .expected = "a JSON object with the sizes of the model",
+                                 .help = "copy the model's config.json again"});
+  ModelConfig config;
+  config.file_ = file;
+  Reader{config}.Object(root, "", 0);
+  return config;
+}
+
+std::optional<int64_t> ModelConfig::Number(std::string_view path) const {
+  const auto at = numbers_.find(path);
+  if (at == numbers_.end()) return std::nullopt;
+  return at->second;
+}
+
+const std::vector<int64_t>* ModelConfig::List(std::string_view path) const {
+  const auto at = lists_.find(path);
+  return at == lists_.end() ? nullptr : &at->second;
+}
+
+bool ModelConfig::HasObject(std::string_view path) const {
+  return std::ranges::find(objects_, path) != objects_.end();
+}
+
+}  // namespace reshard

@@ -1,0 +1,71 @@
+#ifndef RESHARD_RECIPE_RULE_H_
+#define RESHARD_RECIPE_RULE_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "recipe/expression.h"
+#include "recipe/fusion.h"
+#include "recipe/pattern.h"
+
+namespace reshard {
+
+/// Which pipeline stages hold a tensor: all of them, or the first, the last, or the layer's own of
+/// those that hold layers of one part of the model ("llm", "vit", "audio").
+struct Stage {
+  enum class Place : uint8_t { kEvery, kFirst, kLast, kLayer };
+  Place place = Place::kEvery;
+  std::string part;  ///< empty for kEvery: it is cut as the whole model is
+};
+
+/// A capture of the here side that is computed from one of the hub side: by a table of the config
+/// (`table[from]`), or by an offset (`from + offset`).
+struct IndexMap {
+  std::string from;
+  std::string table;                 ///< dotted path; empty where there is an offset
+  std::optional<Expression> offset;
+};
+
+/// One correspondence between hub tensors and tensors here. One side is `parts` (several tensors, or
+/// one), the other the whole that they make.
+struct Rule {
+  enum class Kind : uint8_t {
+    kMove,  ///< one side becomes the other
+    kCopy,  ///< the here side is one more copy of what another rule moves
+    kTie,   ///< the hub side repeats another hub tensor (`here` holds that one's hub name)
+    kDrop,  ///< the here side is left out
+  };
+  Kind kind = Kind::kMove;
+  std::vector<Pattern> hub;
+  std::vector<Pattern> here;
+  Fusion fusion;
+  bool parts_here = false;
+  std::string tp;   ///< axis that tensor parallelism cuts; empty: every rank has all of it
+  std::string ep;   ///< capture or axis that expert parallelism deals out; empty: none
+  bool uneven = false;  ///< the first ranks may have one more of the axis than the last
+  std::string pad;  ///< axis that may have rows of padding behind its size
+  Stage stage;
+  std::map<std::string, IndexMap, std::less<>> index;
+  std::optional<Expression> when;
+  bool otherwise = false;  ///< only names that no rule without it takes
+  std::string note;        ///< the warning of a rule, the reason of a drop
+  size_t scope = 0;        ///< whose sizes it sees
+
+  const std::vector<Pattern>& parts() const { return parts_here ? here : hub; }
+  const std::vector<Pattern>& whole() const { return parts_here ? hub : here; }
+  /// The axes of here tensor number `member`.
+  const Axes& here_axes(size_t member) const;
+};
+
+/// Where the names of a group of rules are looked up.
+struct Scope {
+  std::vector<std::string> roots;  ///< objects of the config, the first that exists counts
+  std::vector<std::pair<std::string, Expression>> sizes;  ///< in the order of the file
+};
+
+}  // namespace reshard
+
+#endif  // RESHARD_RECIPE_RULE_H_

@@ -1,0 +1,52 @@
+#ifndef RESHARD_RECIPE_TOML_FIELDS_H_
+#define RESHARD_RECIPE_TOML_FIELDS_H_
+
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <toml++/toml.h>
+
+#include "reshard/error.h"
+
+namespace reshard {
+
+/// Parses TOML; a fault is an error of kind kUsage that names `origin` and the line.
+Result<toml::table> ParseToml(std::string_view text, const std::string& origin);
+
+/// The fields of one table, read by name; what is left unread at the end is a mistake. Errors are
+/// of kind kUsage and name `origin` and the line. The table and `origin` must outlive it.
+class TomlFields {
+ public:
+  TomlFields(const toml::table& table, const std::string& origin)
+      : table_(table), origin_(origin) {}
+
+  Error Fault(const toml::node* at, std::string found) const;
+  uint32_t line() const { return table_.source().begin.line; }
+
+  Result<std::string> Text(std::string_view key, bool required);
+  Result<bool> Flag(std::string_view key);
+  /// A list of texts, or one text as a list of one; empty where the field is missing.
+  Result<std::vector<std::string>> Texts(std::string_view key);
+  Result<std::vector<std::string>> Texts(const toml::node* node, std::string_view key) const;
+  /// The tables of [[key]].
+  Result<std::vector<const toml::table*>> Tables(std::string_view key);
+  /// The table of [key]; null where it is missing.
+  Result<const toml::table*> Table(std::string_view key);
+  std::optional<int64_t> Number(std::string_view key);
+
+  const toml::node* Take(std::string_view key);
+  const toml::node* Get(std::string_view key) const { return table_.get(key); }
+  Result<> NothingLeft() const;
+
+ private:
+  const toml::table& table_;
+  const std::string& origin_;
+  std::set<std::string, std::less<>> taken_;
+};
+
+}  // namespace reshard
+
+#endif  // RESHARD_RECIPE_TOML_FIELDS_H_
