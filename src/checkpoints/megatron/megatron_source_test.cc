@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/torch_save/state_dict_writer.h"
 #include "io/io_test_support.h"
 #include "reshard/convert.h"
 
@@ -161,6 +162,22 @@ TEST_F(MegatronSourceTest, DirectoriesWinOverArgs) {
   ASSERT_TRUE(source);
   EXPECT_THAT((*source)->hints(), Contains(Pair("tensor_model_parallel_size", 2)));
   EXPECT_THAT((*source)->notes(), ElementsAre(HasSubstr("tensor_model_parallel_size is 1")));
+}
+
+TEST_F(MegatronSourceTest, HintsAreWhatAllRanksAgreeOn) {
+  using torch_save::Dict;
+  for (const int64_t rank : {0, 1}) {
+    const Dict args{.items = {{"rank", rank}, {"num_layers", int64_t{4}}}};
+    const auto layout = torch_save::EncodeDict({.items = {{"model", Dict{}}, {"args", args}}});
+    ASSERT_TRUE(layout && layout->literals.size() == 1);
+    const fs::path directory = path() / ("mp_rank_0" + std::to_string(rank));
+    fs::create_directory(directory);
+    PutBytes(directory / "model_optim_rng.pt", layout->literals[0].bytes);
+  }
+  const auto source = OpenMegatronSource(path());
+  ASSERT_TRUE(source) << source.error().ToString();
+  EXPECT_THAT((*source)->hints(), Contains(Pair("num_layers", 4)));
+  EXPECT_THAT((*source)->hints(), Not(Contains(Key("rank"))));
 }
 
 TEST_F(MegatronSourceTest, ALoneSuffixWithoutArgsIsNotGuessed) {

@@ -42,7 +42,6 @@ TEST(RankGridTest, CountsRanksWhateverTheirOrder) {
 
 TEST(RankGridTest, SortsByNumberWhereTheTextIsShorter) {
   std::vector<RankName> names;
-  std::vector<std::string> order;
   for (int tp = 100; tp >= 0; --tp) names.push_back(ParseRankName(FormatRankName(tp)).value());
   ASSERT_TRUE(MakeGrid(&names, ""));
   EXPECT_EQ(names.front().raw, "mp_rank_00");

@@ -59,6 +59,12 @@ std::string FormatRankName(const Rank& rank, const RankSizes& sizes) {
   return FormatRankName(rank.tp, suffix(rank.pp, sizes.pp), suffix(rank.ep, sizes.ep));
 }
 
+Rank RankOf(const RankName& name, const RankSizes& sizes) {
+  const bool lone = name.first && !name.second;
+  if (lone && sizes.pp <= 1) return {.tp = name.tp, .ep = *name.first};
+  return {.tp = name.tp, .pp = name.first.value_or(0), .ep = name.second.value_or(0)};
+}
+
 std::optional<uint32_t> ParseChunk(std::string_view key) {
   if (!key.starts_with(kChunk)) return std::nullopt;
   key.remove_prefix(kChunk.size());

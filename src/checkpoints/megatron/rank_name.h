@@ -31,6 +31,8 @@ struct Rank {
   uint32_t tp = 0;
   uint32_t pp = 0;
   uint32_t ep = 0;
+
+  bool operator==(const Rank&) const = default;
 };
 
 /// The number of ranks along each axis of parallelism.
@@ -53,6 +55,10 @@ std::string FormatRankName(uint32_t tp, std::optional<uint32_t> first = {},
 /// The directory of a rank: a suffix for pp where there are several stages, one for ep where there
 /// are several expert ranks.
 std::string FormatRankName(const Rank& rank, const RankSizes& sizes);
+
+/// The rank that a directory of a checkpoint of these sizes is of: what FormatRankName undoes. A
+/// lone suffix counts stages where there are several, else expert ranks.
+Rank RankOf(const RankName& name, const RankSizes& sizes);
 
 /// Which of a rank's model chunks `key` names: 0 for `model`, N for `modelN`; nothing for any other
 /// key. A file has either `model`, or one chunk `modelN` for each virtual pipeline stage.

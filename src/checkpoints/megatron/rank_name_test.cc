@@ -17,6 +17,16 @@ TEST(RankNameTest, SuffixesStandWhereThereAreSeveral) {
   EXPECT_EQ(FormatRankName({.tp = 100, .pp = 1000}, {.tp = 128, .pp = 1024}), "mp_rank_100_1000");
 }
 
+TEST(RankNameTest, RankOfUndoesFormat) {
+  for (const RankSizes sizes :
+       {RankSizes{.tp = 2}, RankSizes{.tp = 2, .pp = 4}, RankSizes{.tp = 2, .ep = 4},
+        RankSizes{.tp = 2, .pp = 4, .ep = 4}}) {
+    const Rank rank{.tp = 1, .pp = sizes.pp > 1 ? 2u : 0, .ep = sizes.ep > 1 ? 3u : 0};
+    const std::string name = FormatRankName(rank, sizes);
+    EXPECT_EQ(RankOf(ParseRankName(name).value(), sizes), rank) << name;
+  }
+}
+
 TEST(RankNameTest, KeepsTheNumbersAndTheText) {
   const auto plain = ParseRankName("mp_rank_07");
   ASSERT_TRUE(plain);
