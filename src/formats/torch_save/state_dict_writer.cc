@@ -8,10 +8,9 @@
 #include <variant>
 #include <vector>
 
-#include "base/checked_math.h"
 #include "base/try.h"
+#include "formats/torch_save/archive_writer.h"
 #include "formats/torch_save/state_dict_pickle.h"
-#include "formats/zip/archive_layout.h"
 
 namespace reshard::torch_save {
 namespace {
@@ -19,7 +18,7 @@ namespace {
 constexpr size_t kMaxArchiveName = 255;
 constexpr size_t kMaxText = size_t{1} << 20;
 constexpr size_t kShownText = 60;
-constexpr int64_t kMaxBytes = int64_t{1} << 62;
+constexpr uint64_t kMaxBytes = uint64_t{1} << 62;
 
 std::unexpected<Error> CannotWrite(std::string_view tensor, std::string found,
                                    std::string expected) {
@@ -27,21 +26,6 @@ std::unexpected<Error> CannotWrite(std::string_view tensor, std::string found,
                                .tensor = std::string(tensor),
                                .found = std::move(found),
                                .expected = std::move(expected)});
-}
-
-bool TorchHas(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat6E2M3x4:
-    case DType::kFloat6E3M2x4:
-    case DType::kQInt8:
-    case DType::kQUInt8:
-    case DType::kQInt32:
-    case DType::kQUInt4x2:
-    case DType::kQUInt2x4:
-      return false;
-    default:
-      return true;
-  }
 }
 
 // Finds the tensors of a dict in the order of writing, and checks all that is written.
@@ -87,22 +71,16 @@ class Collector {
   }
 
   Result<> AddTensor(const TensorDecl& tensor, const std::string& name) {
-    if (!TorchHas(tensor.dtype))
-      return CannotWrite(name, fmt::format("the type {}", DTypeName(tensor.dtype)),
-                         "a type that torch has for plain tensors");
-    const auto numel = CheckedNumel(tensor.shape);
-    const auto bytes = numel ? CheckedMul(*numel, ItemSize(tensor.dtype)) : std::nullopt;
-    const auto sum = bytes ? CheckedAdd(total_, *bytes) : std::nullopt;
-    if (!sum || *sum > kMaxBytes)
-      return CannotWrite(name, fmt::format("the shape [{}]", fmt::join(tensor.shape, ", ")),
-                         "no negative number, and fewer than 2^62 bytes in the file");
-    total_ = *sum;
-    sizes_.push_back(static_cast<uint64_t>(*bytes));
+    RESHARD_ASSIGN(const uint64_t bytes, CountBytes(tensor.dtype, tensor.shape, name));
+    total_ += bytes;  // cannot wrap: both were below 2^62
+    if (total_ >= kMaxBytes)
+      return CannotWrite(name, "with it the file has 2^62 bytes or more", "fewer than 2^62 bytes");
+    sizes_.push_back(bytes);
     return {};
   }
 
   std::vector<uint64_t> sizes_;
-  int64_t total_ = 0;
+  uint64_t total_ = 0;
 };
 
 }  // namespace
@@ -114,16 +92,7 @@ Result<FileLayout> EncodeDict(const Dict& dict, std::string_view archive_name) {
                        fmt::format("1 to {} bytes without a '/'", kMaxArchiveName));
   Collector tensors;
   RESHARD_TRY(tensors.Add(dict, {}));
-
-  zip::ArchiveLayout layout(archive_name);
-  layout.AddLiteral("data.pkl", PickleDict(dict));
-  layout.AddLiteral(".format_version", "1");
-  layout.AddLiteral(".storage_alignment", "64");
-  layout.AddLiteral("byteorder", "little");
-  for (size_t i = 0; i < tensors.sizes().size(); ++i)
-    layout.AddSlot(fmt::format("data/{}", i), tensors.sizes()[i]);
-  layout.AddLiteral("version", "3\n");
-  return std::move(layout).Finish();
+  return LayoutArchive(archive_name, PickleDict(dict), tensors.sizes());
 }
 
 Result<FileLayout> EncodeStateDict(std::span<const TensorDecl> tensors,

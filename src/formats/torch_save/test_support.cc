@@ -9,6 +9,7 @@
 
 #include "base/endian.h"
 #include "formats/zip/archive_layout.h"
+#include "formats/zip/checksum.h"
 
 namespace reshard::torch_save {
 namespace {
@@ -55,6 +56,33 @@ std::string Gather(const ByteSource& source, const TensorEntry& tensor) {
     Resolve(tensor, place);
   }
   return out;
+}
+
+std::string Assemble(const FileLayout& layout, const std::vector<std::string>& data) {
+  std::string file(layout.size, '\xee');
+  for (const Literal& literal : layout.literals)
+    file.replace(literal.offset, literal.bytes.size(), literal.bytes);
+  for (size_t i = 0; i < data.size(); ++i) file.replace(layout.slots[i], data[i].size(), data[i]);
+  for (const LateCrc& late : layout.late_crcs) {
+    const uint32_t crc =
+        zip::Crc32(std::string_view(file).substr(late.begin, late.end - late.begin));
+    for (const uint64_t at : late.targets) StoreLittle(crc, file.data() + at);
+  }
+  EXPECT_EQ(file.size(), layout.size);
+  return file;
+}
+
+void ExpectAsTorchWrites(std::string_view ours, std::string_view torch) {
+  constexpr size_t kEndRecords = 98;
+  const size_t last = torch.find("/.data/serialization_id");
+  ASSERT_NE(last, torch.npos);
+  const size_t directory = ours.find("PK\1\2");
+  ASSERT_NE(directory, ours.npos);
+  const size_t records = torch.rfind("PK\3\4", last);
+  EXPECT_EQ(ours.substr(0, directory), torch.substr(0, records));
+  ASSERT_GT(ours.size(), directory + kEndRecords);
+  const size_t length = ours.size() - kEndRecords - directory;
+  EXPECT_EQ(ours.substr(directory, length), torch.substr(torch.find("PK\1\2"), length));
 }
 
 std::string FromHex(std::string_view hex) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/byte_source.h"
+#include "base/file_layout.h"
 #include "formats/torch_save/tensor_entry.h"
 
 /// What the tests of this folder share.
@@ -18,6 +19,12 @@ std::string TestFile(const std::string& path);
 
 /// The tensor's elements, contiguous, little-endian, conjugated and negated as its flags ask.
 std::string Gather(const ByteSource& source, const TensorEntry& tensor);
+
+/// The file that the layout describes, with `data` in its slots.
+std::string Assemble(const FileLayout& layout, const std::vector<std::string>& data);
+
+/// Compares a zip of ours with the one that torch writes, which has one record more, the last one.
+void ExpectAsTorchWrites(std::string_view ours, std::string_view torch);
 
 std::string FromHex(std::string_view hex);
 

@@ -5,6 +5,7 @@ state_dict.json    that dict: name, dtype, shape, and the data as hex
 state_dicts.json   CRC-32 of the pickles of dicts of 1, 1000, 1001 and 2500 tensors
 nested.pkl         the pickle of a dict of dicts, numbers and texts
 entries/*.zip      one tensor each, as DCP stores a chunk; entries.json says what they hold
+values.json        what torch.save writes for values that are no tensors, as hex
 leaves.pt          what is no tensor, and tensors that are not dense
 leaves.json        the names that DCP's flattening gives its leaves
 """
@@ -41,6 +42,13 @@ def describe(tensor):
     }
 
 
+def saved(value):
+    """As DCP does it: into a stream, so that the zip's folder is not named after a file."""
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
+
+
 def state_dict():
     generator = torch.Generator().manual_seed(0)
     data = lambda n: torch.randint(0, 256, (n,), dtype=torch.uint8, generator=generator)
@@ -65,8 +73,8 @@ def state_dict():
 def pickles():
     sizes = {}
     for count in (1, 1000, 1001, 2500):
-        stream = io.BytesIO()
-        torch.save({f"layer.{i}": torch.zeros(i % 3, dtype=torch.int8) for i in range(count)}, stream)
+        tensors = {f"layer.{i}": torch.zeros(i % 3, dtype=torch.int8) for i in range(count)}
+        stream = io.BytesIO(saved(tensors))
         sizes[count] = zlib.crc32(zipfile.ZipFile(stream).read("archive/data.pkl"))
     (HERE / "state_dicts.json").write_text(json.dumps(sizes) + "\n")
 
@@ -108,7 +116,7 @@ def entries():
     cases["attributes"] = attributes
     listed = {}
     for name, tensor in cases.items():
-        torch.save(tensor, out / f"{name}.zip")
+        (out / f"{name}.zip").write_bytes(saved(tensor))
         plain = tensor.detach().resolve_conj().resolve_neg()
         listed[name] = describe(plain) | {
             "strides": list(tensor.stride()),
@@ -121,8 +129,15 @@ def entries():
         "list": [base],
     }
     for name, value in bad.items():
-        torch.save(value, out / f"bad_{name}.zip")
+        (out / f"bad_{name}.zip").write_bytes(saved(value))
     (HERE / "entries.json").write_text(json.dumps(listed, indent=1) + "\n")
+
+
+def values():
+    out = []
+    for value in (None, True, 3, 2**40, 3.0, "caf\u00e9"):
+        out.append({"value": repr(value), "hex": saved(value).hex()})
+    (HERE / "values.json").write_text(json.dumps(out, indent=1) + "\n")
 
 
 def leaves():
@@ -165,4 +180,5 @@ if __name__ == "__main__":
     pickles()
     nested()
     entries()
+    values()
     leaves()
