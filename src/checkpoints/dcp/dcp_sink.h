@@ -57,7 +57,7 @@ struct DcpOutput {
 /// dimension 0 as torch.chunk does, into rows of ceil(n / ranks), so that trailing ranks may hold
 /// less or nothing; what has no dimensions or no elements, and the objects, are the first rank's.
 /// torch 2.1 and later read it (uint16 and other types without a storage class: 2.2), on any number
-/// of ranks. Time and memory are linear in the chunks, some 2 KiB each. See format.md beside this
+/// of ranks. Time and memory are linear in the chunks, some 1.5 KiB each. See format.md beside this
 /// file.
 ///
 /// Errors: kUsage for the number of ranks; kMapping, naming the tensor, for what torch cannot hold

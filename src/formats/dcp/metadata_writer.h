@@ -8,7 +8,7 @@
 namespace reshard::dcp {
 
 /// The `.metadata` file of a checkpoint, which torch 2.1 and later read: a pickle of protocol 2.
-/// Time and memory are linear in the chunks; a chunk takes some 150 bytes.
+/// Time and memory are linear in the chunks; a chunk takes some 110 bytes.
 ///
 /// `metadata` is what DecodeMetadata would give, but that chunks may be empty; transforms and notes
 /// are not written. The names are distinct, and every path, joined by ".", is its name; an empty
