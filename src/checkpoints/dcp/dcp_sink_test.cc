@@ -139,11 +139,10 @@ TEST_P(RanksTest, IsReadBack) {
 INSTANTIATE_TEST_SUITE_P(Dcp, RanksTest, testing::Values(1, 2, 3, 4, 16));
 
 TEST(DcpSinkTest, CutsAsTorchChunks) {
-  const std::vector<TensorDecl> tensors = {{"five", DType::kInt8, {5, 2}},
-                                           {"nine", DType::kInt8, {9}},
-                                           {"two", DType::kInt8, {2, 3}},
-                                           {"scalar", DType::kInt8, {}},
-                                           {"none", DType::kInt8, {0, 2}}};
+  const std::vector<TensorDecl> tensors = {
+      {"five", DType::kInt8, {5, 2}}, {"nine", DType::kInt8, {9}},
+      {"two", DType::kInt8, {2, 3}},  {"scalar", DType::kInt8, {}},
+      {"none", DType::kInt8, {0, 2}}, {"even", DType::kInt8, {8, 1}}};
   const auto output = LayoutDcp(tensors, {.ranks = 4});
   ASSERT_TRUE(output);
   EXPECT_THAT(Cuts(*output, 0),
@@ -153,7 +152,16 @@ TEST(DcpSinkTest, CutsAsTorchChunks) {
   EXPECT_THAT(Cuts(*output, 2), ElementsAre("__0_0.distcp 0+1", "__1_0.distcp 1+1"));
   EXPECT_THAT(Cuts(*output, 3), ElementsAre("__0_0.distcp 0+1"));
   EXPECT_THAT(Cuts(*output, 4), ElementsAre("__0_0.distcp 0+0"));
-  EXPECT_EQ(output->files[3].layout.size, 0u);
+  EXPECT_THAT(Cuts(*output, 5), ElementsAre("__0_0.distcp 0+2", "__1_0.distcp 2+2",
+                                            "__2_0.distcp 4+2", "__3_0.distcp 6+2"));
+}
+
+TEST(DcpSinkTest, ARankWithNothingHasAnEmptyFile) {
+  const auto output =
+      LayoutDcp(std::vector<TensorDecl>{{"two", DType::kInt8, {2, 3}}}, {.ranks = 3});
+  ASSERT_TRUE(output);
+  EXPECT_EQ(output->files[2].path, "__2_0.distcp");
+  EXPECT_EQ(output->files[2].layout.size, 0u);
 }
 
 TEST(DcpSinkTest, NestsAsThePathsSay) {
