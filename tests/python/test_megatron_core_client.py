@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from harness import megatron_reference, tiny_text
+from harness import cli, megatron_reference, tiny_text
 from harness.megatron_client import Client, Job
 from harness.megatron_layout import Layout
 from transformers import AutoModelForCausalLM
@@ -23,20 +23,27 @@ EXPERT_LAYOUTS = (
     Layout(tp=2, ep=2),
     Layout(pp=2, ep=2),
 )
-# What the plain cases leave out: chunks in turn, stages of unequal size, experts that are not cut.
-SPECIAL = (
+# What the plain cases leave out: chunks in turn.
+MORE = (
     ("llama", Layout(tp=4)),
     ("llama-tied", Layout(pp=2, vpp=2)),
+)
+# The reference alone: stages of unequal size, experts that are not cut.
+SPECIAL = (
     ("qwen2", Layout(tp=2, pp=2, layer_counts=((3, 1),))),
     ("qwen3-tied", Layout(pp=2, vpp=2, layer_counts=((1, 2), (1, 0)))),
     ("qwen3-moe", Layout(tp=2, ep=2, etp=1)),
     ("mixtral", Layout(tp=2, pp=2, ep=2, etp=1)),
 )
 # By layout, since another layout needs other process groups.
-CASES = (
+PLAIN = (
     *((name, layout) for layout in LAYOUTS for name in tiny_text.NAMES),
     *((name, layout) for layout in EXPERT_LAYOUTS for name in tiny_text.MOE),
-    *SPECIAL,
+    *MORE,
+)
+CASES = (
+    *((*case, maker) for case in PLAIN for maker in ("reference", "reshard")),
+    *((*case, "reference") for case in SPECIAL),
 )
 
 
@@ -59,11 +66,15 @@ def by_reference(model: Path, root: Path, layout: Layout) -> None:
     megatron_reference.write(model, root, layout, "megatron-core-local")
 
 
-MAKERS = {"reference": by_reference}
+def by_reshard(model: Path, root: Path, layout: Layout) -> None:
+    to = ("--to", "megatron", "--recipe", "megatron-core-local")
+    cli.ok("convert", model, root, *to, *layout.options())
 
 
-@pytest.mark.parametrize("maker", MAKERS)
-@pytest.mark.parametrize(("name", "layout"), CASES, ids=lambda value: str(value))
+MAKERS = {"reference": by_reference, "reshard": by_reshard}
+
+
+@pytest.mark.parametrize(("name", "layout", "maker"), CASES, ids=str)
 def test_logits_are_those_of_transformers(
     client: Client, models: Path, out: Path, name: str, layout: Layout, maker: str
 ) -> None:
