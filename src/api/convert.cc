@@ -68,6 +68,14 @@ Result<> PlanAssets(const fs::path& directory, std::optional<DType> dtype, Plan*
   return {};
 }
 
+// What says the model's sizes goes with it, for whoever takes the checkpoint further.
+void PlanConfig(const fs::path& directory, Plan* plan) {
+  const fs::path config = directory / "config.json";
+  std::error_code code;
+  const uint64_t size = fs::file_size(config, code);
+  if (!code) plan->files.push_back({.path = "config.json", .size = size, .copy_of = config.string()});
+}
+
 // Where config and tokenizer lie: as asked, or with the weights, or beside the checkpoint.
 std::string AssetsDirectory(const ConvertRequest& request, const Source& source) {
   if (!request.assets_from.empty()) return request.assets_from;
@@ -204,12 +212,12 @@ Result<Conversion> Conversion::Prepare(const ConvertRequest& request, Reporter& 
       RESHARD_TRY(PlanHf(request, target.mapping.tensors, like, &plan));
       RESHARD_TRY(PlanAssets(assets, MainDType(target.mapping.tensors), &plan));
       break;
-    case Kind::kDcp:
-      return std::unexpected(Error{.kind = ErrorKind::kUsage, .found = "--to dcp is not built yet"});
+    case Kind::kDcp: RESHARD_TRY(PlanDcp(request, target.mapping.tensors, &plan)); break;
     case Kind::kMegatron: RESHARD_TRY(PlanMegatron(target, &plan)); break;
   }
+  if (request.to != Kind::kHf) PlanConfig(assets, &plan);
   RESHARD_TRY(CheckPlan(plan, catalog,
-                        request.to == Kind::kMegatron ? Replicas::kUniform : Replicas::kNone));
+                        request.to == Kind::kHf ? Replicas::kNone : Replicas::kUniform));
   Summarize(catalog, flavors.text(), RequestJson(request), &plan);
   return Conversion(std::make_unique<State>(
       State{request, std::move(source), flavors.text(), std::move(plan)}));

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "base/try.h"
+#include "checkpoints/dcp/dcp_sink.h"
 #include "checkpoints/hf/hf_index.h"
 #include "checkpoints/hf/hf_sink.h"
 #include "checkpoints/megatron/megatron_sink.h"
@@ -80,6 +81,30 @@ Result<> PlanHf(const ConvertRequest& request, const std::vector<NamedView>& ten
   if (contents.size() > 1)
     plan->files.push_back(
         TextFile(IndexFileName(request.weights), WriteWeightMap(total_size, weight_map)));
+  return {};
+}
+
+Result<> PlanDcp(const ConvertRequest& request, const std::vector<NamedView>& tensors,
+                 Plan* plan) {
+  std::vector<TensorDecl> declared;
+  for (const NamedView& tensor : tensors) declared.push_back(Declare(tensor.name, tensor.view));
+  RESHARD_ASSIGN(DcpOutput output,
+                 LayoutDcp(declared, {.ranks = request.ranks, .paths = {}, .objects = {}}));
+  for (DcpFile& file : output.files) {
+    std::vector<NamedView> pieces;
+    FileContent content;
+    for (const DcpSlot& slot : file.slots) {
+      View view = tensors[slot.tensor].view;
+      if (!view.shape().empty()) {
+        RESHARD_ASSIGN(view, View::Slice(view, 0, slot.start, slot.count));
+      }
+      content.push_back(pieces.size());
+      pieces.push_back({tensors[slot.tensor].name, std::move(view)});
+    }
+    plan->files.push_back(
+        FillSlots(std::move(file.path), std::move(file.layout), content, pieces));
+  }
+  plan->files.push_back(TextFile(".metadata", std::move(output.metadata)));
   return {};
 }
 

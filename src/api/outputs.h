@@ -19,6 +19,9 @@ Result<std::map<std::string, std::string>> ReadLikeness(const std::string& direc
 Result<> PlanHf(const ConvertRequest& request, const std::vector<NamedView>& tensors,
                 const std::map<std::string, std::string>& like, Plan* plan);
 
+/// Adds the files of a DCP checkpoint. Errors are of kind kMapping.
+Result<> PlanDcp(const ConvertRequest& request, const std::vector<NamedView>& tensors, Plan* plan);
+
 /// Adds the files of all ranks of a Megatron iteration. Errors are of kind kMapping.
 Result<> PlanMegatron(const TargetTensors& target, Plan* plan);
 

@@ -118,7 +118,7 @@ Error CheckJob::Difference(int64_t element, std::span<const std::byte> found,
   const Place there = PlaceOf(check_.equals, at, source);
   const std::string of = there.file.empty() ? there.text : there.text + " in " + there.file;
   return Error{
-      .kind = ErrorKind::kMapping,
+      .kind = ErrorKind::kSource,
       .file = std::move(here.file),
       .tensor = check_.name,
       .found = fmt::format("{} is {}", here.text, ValueText(found, dtype)),

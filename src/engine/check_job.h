@@ -30,7 +30,7 @@ class CheckJob {
   };
 
   /// Compares block number `block`; holds kWindowBytes beside the filler. A difference is an error
-  /// of kind kMapping that names the block's first differing element, both values, and where they
+  /// of kind kSource that names the block's first differing element, both values, and where they
   /// lie.
   Result<> CompareBlock(uint64_t block, const Tools& tools) const;
 

@@ -75,7 +75,7 @@ TEST_F(CheckJobTest, OneBitAnywhereIsADifference) {
     const auto same = Compare(OfBoth());
     ASSERT_FALSE(same) << at;
     const Error& error = same.error();
-    EXPECT_EQ(error.kind, ErrorKind::kMapping);
+    EXPECT_EQ(error.kind, ErrorKind::kSource);
     EXPECT_EQ(error.tensor, "second");
     EXPECT_EQ(error.file, "fake/memory");
     EXPECT_THAT(error.found, HasSubstr(fmt::format("element [0, {}] of 'second' is 0x", at / 3)));

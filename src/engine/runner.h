@@ -37,7 +37,7 @@ struct RunReport {
 /// earlier run has finished are checked and kept. The bytes do not depend on the number of threads.
 ///
 /// The plan's checks are made by the same threads, before the files: one that does not hold is an
-/// error of kind kMapping.
+/// error of kind kSource.
 ///
 /// On an error the finished files stay for the next run; where there is none, nothing stays. The
 /// error is the first one met; kInterrupted where `cancelled` became true.

@@ -152,7 +152,7 @@ TEST_F(RunnerTest, ACheckThatFailsLeavesNothing) {
                           .why = "zeros"});
   const auto report = Run(1);
   ASSERT_FALSE(report);
-  EXPECT_EQ(report.error().kind, ErrorKind::kMapping);
+  EXPECT_EQ(report.error().kind, ErrorKind::kSource);
   EXPECT_EQ(report.error().tensor, "small");
   EXPECT_FALSE(fs::exists(staging_));
 }

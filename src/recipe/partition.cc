@@ -275,7 +275,10 @@ Result<> Assemble(const BoundRecipe& recipe, const Layout& layout,
       for (int64_t t = 0; t < tp; ++t) {
         const auto at = whole.shards.find({e, t});
         if (at == whole.shards.end())
-          return std::unexpected(Fault(name, fmt::format("shard {} of {} is in no rank's file", t, tp),
+          return std::unexpected(Fault(name,
+                                       fmt::format("shard {} of {} is in no rank's file; others are "
+                                                   "'{}' there",
+                                                   t, tp, whole.shards.begin()->second->name),
                                        "the files of all ranks",
                                        "copy the checkpoint again, with the files of every rank"));
         pieces.push_back(at->second->view);
