@@ -15,6 +15,7 @@
 #include "base/try.h"
 #include "checkpoints/hf/hf_assets.h"
 #include "checkpoints/hf/hf_config.h"
+#include "checkpoints/joined_source.h"
 #include "checkpoints/megatron/megatron_sink.h"
 #include "engine/runner.h"
 #include "engine/window.h"
@@ -181,6 +182,10 @@ PlanDescription Conversion::Describe() const {
 Result<Conversion> Conversion::Prepare(const ConvertRequest& request, Reporter& reporter) {
   RESHARD_ASSIGN(const Rules rules, CompileRules(request));
   RESHARD_ASSIGN(auto source, OpenSource(request.source, request.from));
+  if (!request.llm_from.empty()) {
+    RESHARD_ASSIGN(auto llm, OpenSource(request.llm_from, "hf"));
+    RESHARD_ASSIGN(source, JoinSources(std::move(source), std::move(llm)));
+  }
   RESHARD_TRY(CheckDestination(request, *source));
   for (const std::string& note : source->notes()) reporter.OnWarning(note);
   const Catalog& catalog = source->catalog();

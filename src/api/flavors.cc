@@ -82,6 +82,28 @@ Sizes Environment(const LayoutRequest& layout) {
           {"ep", std::max<int64_t>(layout.ep, 1)}};
 }
 
+// Leaves a part of the model alone in the mapping, whose tensors have hub names; the rest is dropped
+// by name. Which tensors are a part's is the recipe's to say.
+Result<> KeepOnly(const std::string& only, const BoundRecipe* recipe, Mapping* mapping) {
+  if (only.empty()) return {};
+  const bool part = only == "vit" || only == "audio" || only == "llm";
+  RESHARD_ASSIGN(const Regex regex, Regex::Compile(only));
+  std::vector<NamedView> kept;
+  for (NamedView& tensor : mapping->tensors) {
+    bool keep = recipe && part && recipe->PartOf(tensor.name) == only;
+    if (!part) {
+      RESHARD_ASSIGN(keep, regex.Search(tensor.name));
+    }
+    if (keep)
+      kept.push_back(std::move(tensor));
+    else
+      mapping->dropped_parts.push_back(
+          {tensor.name, std::move(tensor.view), fmt::format("--only {}", only)});
+  }
+  mapping->tensors = std::move(kept);
+  return {};
+}
+
 // The sizes of a request, where a list of layers gives the number of stages.
 LayoutRequest WithStages(LayoutRequest layout) {
   for (const auto& [part, rows] : layout.part_layers) {
@@ -157,17 +179,20 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
                                                                           : std::set<std::string>()));
   }
   if (!flavors.to) {
+    RESHARD_TRY(KeepOnly(request.only, from ? &*from : nullptr, &mapping));
     RESHARD_TRY(ApplyCasts(casts, &mapping));
     return target;
   }
   const LayoutRequest layout = WithStages(request.layout);
   RESHARD_ASSIGN(to, BoundRecipe::Bind(flavors.to->recipe, config, Environment(layout)));
-  if (same)
+  if (same) {
     RESHARD_TRY(Resplit(*from, *to, &mapping));
-  else
+  } else {
+    RESHARD_TRY(KeepOnly(request.only, &*to, &mapping));
     RESHARD_TRY(to->FromHub(&mapping, {.rows = request.vocab_padding.rows,
                                        .multiple = request.vocab_padding.multiple,
                                        .last_row = request.vocab_padding.last_row}));
+  }
   RESHARD_TRY(ApplyCasts(casts, &mapping));
   if (request.to != Kind::kMegatron) return target;
   RESHARD_ASSIGN(target.layout, ResolveLayout(layout, CountLayers(*to, mapping.tensors)));

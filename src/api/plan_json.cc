@@ -40,6 +40,8 @@ void WriteRequest(const ConvertRequest& request, JsonWriter* json) {
   json->Member("iteration", IterationText(request.iteration));
   json->Member("pad_vocab_to", VocabPaddingText(request.vocab_padding));
   json->Member("like", request.like);
+  json->Member("llm_from", request.llm_from);
+  json->Member("only", request.only);
   json->Member("packing", request.packing == Packing::kNatural ? "natural" : "lexicographic");
   json->Member("dtype", request.dtype ? DTypeName(*request.dtype) : "keep");
   json->Key("dtype_for");
@@ -176,7 +178,9 @@ Result<StoredPlan> ParsePlanJson(const std::string& text, const std::string& fil
                          .destination = reader.Text("destination"),
                          .recipe = reader.Text("recipe"),
                          .from_recipe = reader.Text("from_recipe"),
-                         .like = reader.Text("like")};
+                         .like = reader.Text("like"),
+                         .llm_from = reader.Text("llm_from"),
+                         .only = reader.Text("only")};
   if (!ParseTarget(reader.Text("to"), &request)) reader.Fault("to");
   if (!ParseSourceKind(reader.Text("from"), &request)) reader.Fault("from");
   if (const auto iteration = ParseIteration(reader.Text("iteration")))

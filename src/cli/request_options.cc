@@ -35,6 +35,10 @@ void RequestOptions::Declare(CLI::App& app) {
       ->group(what);
   app.add_option("--like", like, "take over names and files of this Hugging Face directory")
       ->group(what);
+  app.add_option("--llm-from", llm_from, "take the language model from this Hugging Face directory")
+      ->group(what);
+  app.add_option("--only", only, "a part alone: vit, audio, llm, lora, or an expression for names")
+      ->group(what);
   app.add_option("--packing", packing, "natural (layer 2 before 10) or lexicographic [natural]")
       ->check(CLI::IsMember({"natural", "lexicographic"}))
       ->group(what);
@@ -107,6 +111,8 @@ Result<ConvertRequest> RequestOptions::Parse() const {
                          .from_recipe = from_recipe,
                          .like = like,
                          .assets_from = assets_from,
+                         .llm_from = llm_from,
+                         .only = only,
                          .ignore = ignore};
   if (auto kind = ParseTarget(to, &request); !kind) return std::unexpected(kind.error());
   if (auto kind = ParseSourceKind(from, &request); !kind) return std::unexpected(kind.error());

@@ -27,6 +27,8 @@ struct RequestOptions {
   std::string iteration = "release";
   std::string pad_vocab_to;
   std::string like;
+  std::string llm_from;
+  std::string only;
   std::string packing = "natural";
   std::string dtype = "keep";
   std::vector<std::string> dtype_for;

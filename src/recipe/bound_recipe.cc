@@ -147,6 +147,11 @@ std::optional<BoundRecipe::Match> BoundRecipe::FindHub(std::string_view name) co
   return std::nullopt;
 }
 
+std::string BoundRecipe::PartOf(const std::string& hub) const {
+  const auto match = FindHub(Canonical(hub));
+  return match ? match->rule->stage.part : std::string();
+}
+
 std::optional<int64_t> BoundRecipe::CrossIndex(const Rule& rule, const IndexMap& map,
                                                int64_t value, bool to_hub) const {
   const Scope& scope = recipe_->scopes()[rule.scope];

@@ -36,6 +36,10 @@ class BoundRecipe {
   std::optional<Match> FindHere(std::string_view name) const;
   std::optional<Match> FindHub(std::string_view name) const;
 
+  /// The part of the model that a hub tensor, in any spelling, belongs to: "llm", "vit"; empty where
+  /// no rule says.
+  std::string PartOf(const std::string& hub) const;
+
   /// The rules whose conditions hold for the model.
   const std::vector<const Rule*>& rules() const { return active_; }
 
