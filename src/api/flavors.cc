@@ -137,13 +137,17 @@ Result<Flavors> ChooseFlavors(const ConvertRequest& request, const Source& sourc
     RESHARD_ASSIGN(flavors.from, ChooseFrom(request.recipe, source, config));
     return flavors;
   }
+  const bool ranks_on_both = source.kind() == "megatron" && request.to == Kind::kMegatron;
+  if (ranks_on_both && request.recipe == "auto" && request.from_recipe == "auto") {
+    RESHARD_ASSIGN(flavors.from, TellByRankNames(source, config));
+    flavors.to = flavors.from;
+    return flavors;
+  }
   RESHARD_ASSIGN(flavors.to, ChooseTo(request, source, config));
   if (source.kind() == "hf" && request.from_recipe == "auto") return flavors;
-  const bool same = source.kind() == "megatron" && request.to == Kind::kMegatron &&
-                    request.from_recipe == "auto";
-  if (same)
+  if (ranks_on_both && request.from_recipe == "auto") {
     flavors.from = flavors.to;
-  else {
+  } else {
     RESHARD_ASSIGN(flavors.from, ChooseFrom(request.from_recipe, source, config));
   }
   return flavors;

@@ -25,7 +25,7 @@ std::string PlanText(const ConvertRequest& request, const PlanDescription& plan,
   };
   line("plan", summary.plan_id);
   line("source", fmt::format("{} ({})", Printable(request.source), summary.source_kind));
-  line("target", fmt::format("{} (hf)", Printable(request.destination)));
+  line("target", fmt::format("{} ({})", Printable(request.destination), TargetText(request)));
   line("recipe", fmt::format("{} ({})", summary.recipe, Printable(summary.recipe_why)));
   line("assets", Printable(summary.assets_from));
   line("tensors", fmt::format("{}: {} cast, {} put together from several chunks", summary.tensors,

@@ -53,6 +53,7 @@ std::string ElementAt(const View& view, Shape at, const FakeSource& source) {
       for (size_t dim = 0; dim < at.size(); ++dim) at[view.dims()[dim]] = from[dim];
       break;
     }
+    case View::Op::kRepeat: break;
     case View::Op::kSlice:
       at[view.dim()] += view.start();
       break;

@@ -47,7 +47,7 @@ class SourceCheck {
  private:
   static void Take(const View& view, std::vector<Coverage>* coverages) {
     (void)LowerWhole(view, [&](const Region& region) -> Result<> {
-      if (region.source != Region::kFill) (*coverages)[region.source].Add(region);
+      if (region.source != Region::kFill && !region.repeats) (*coverages)[region.source].Add(region);
       return {};
     });
   }

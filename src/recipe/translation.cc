@@ -242,7 +242,7 @@ class BoundRecipe::Translation {
     std::vector<View> parts{view};
     if (padding_.last_row) {
       RESHARD_ASSIGN(const View last, View::Slice(view, 0, have - 1, 1));
-      parts.resize(static_cast<size_t>(1 + rows - have), last);
+      parts.resize(static_cast<size_t>(1 + rows - have), View::Repeat(last));
     } else {
       RESHARD_ASSIGN(View zeros, View::Fill(view.dtype(), rest));
       parts.push_back(std::move(zeros));

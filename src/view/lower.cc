@@ -55,8 +55,10 @@ Result<> Pull(const View& view, Region region, const RegionFn& emit) {
           [&](const Region& piece) { return Pull(view.inputs()[0], piece, emit); });
     case View::Op::kPermute:
       return PullPermute(view, std::move(region), emit);
-    case View::Op::kCast:
+    case View::Op::kRepeat:
+      region.repeats = true;
       return Pull(view.inputs()[0], std::move(region), emit);
+    case View::Op::kCast: return Pull(view.inputs()[0], std::move(region), emit);
   }
   return {};
 }

@@ -38,8 +38,8 @@ Element Origin(const View& view, std::vector<int64_t> at) {
       for (size_t dim = 0; dim < at.size(); ++dim) there[view.dims()[dim]] = at[dim];
       return Origin(view.inputs()[0], std::move(there));
     }
-    case View::Op::kCast:
-      return Origin(view.inputs()[0], std::move(at));
+    case View::Op::kRepeat:
+    case View::Op::kCast: return Origin(view.inputs()[0], std::move(at));
     case View::Op::kSlice:
       at[view.dim()] += view.start();
       return Origin(view.inputs()[0], std::move(at));

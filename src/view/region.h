@@ -30,6 +30,7 @@ struct Region {
   uint32_t source = 0;  ///< tensor of the catalog, or kFill
   DType source_dtype = DType::kFloat32;
   double fill = 0;
+  bool repeats = false;        ///< through View::Repeat
   int64_t dst = 0;             ///< first target element, counted from the pulled box's own origin
   std::vector<int64_t> start;  ///< first source element, one coordinate a dimension
   std::vector<Loop> loops;     ///< outermost first; none of one element

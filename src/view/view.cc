@@ -133,6 +133,14 @@ Result<View> View::Permute(const View& of, std::vector<size_t> dims) {
                    .dims = std::move(dims)});
 }
 
+View View::Repeat(const View& of) {
+  return View(Node{.op = Op::kRepeat,
+                   .dtype = of.dtype(),
+                   .shape = of.shape(),
+                   .casts = of.node_->casts,
+                   .inputs = {of}});
+}
+
 Result<View> View::Cast(const View& of, DType dtype) {
   if (of.dtype() == dtype) return of;
   if (!IsCastable(of.dtype()) || !IsCastable(dtype))
@@ -162,6 +170,7 @@ std::string View::ToString(const Catalog& catalog) const {
     case Op::kPermute:
       return fmt::format("permute({}, [{}])", inputs()[0].ToString(catalog),
                          fmt::join(dims(), ", "));
+    case Op::kRepeat: return fmt::format("repeat({})", inputs()[0].ToString(catalog));
     case Op::kSlice:
       return fmt::format("slice({}, dim={}, start={}, length={})", inputs()[0].ToString(catalog),
                          dim(), start(), shape()[dim()]);

@@ -19,7 +19,7 @@ namespace reshard {
 /// Shapes, bounds and types are checked when a view is made: errors are of kind kMapping.
 class View {
  public:
-  enum class Op : uint8_t { kSource, kFill, kSlice, kConcat, kReshape, kPermute, kCast };
+  enum class Op : uint8_t { kSource, kFill, kSlice, kConcat, kReshape, kPermute, kRepeat, kCast };
 
   /// The whole tensor number `tensor` of a catalog.
   static View Source(uint32_t tensor, DType dtype, Shape shape);
@@ -39,6 +39,10 @@ class View {
 
   /// Dimension i is dimension `dims[i]` of `of`: each stands in `dims` once.
   static Result<View> Permute(const View& of, std::vector<size_t> dims);
+
+  /// The same elements once more: a copy that a rule declares, which the proof that each element of
+  /// the source has one place does not count.
+  static View Repeat(const View& of);
 
   /// Each element converted. Both types castable (IsCastable); at most one cast on the way from a
   /// view to any of its sources. A cast to the type that it has is the view itself.

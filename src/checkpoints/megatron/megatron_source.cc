@@ -217,9 +217,6 @@ class MegatronSource final : public FileSource {
     }
     hints_.erase(std::string(megatron::kPpHint));
     hints_.erase(std::string(megatron::kEpHint));
-    notes_.push_back(
-        "the second number of the mp_rank_* directories may count pipeline stages or expert ranks: "
-        "the files do not say which");
   }
 
   void Settle(std::string_view name, uint32_t size) {

@@ -66,10 +66,13 @@ class Layout:
 
     def options(self) -> list[str]:
         """As the program is told."""
-        assert not self.etp
-        assert not self.layer_counts
         sizes = {"--tp": self.tp, "--pp": self.pp, "--vpp": self.vpp, "--ep": self.ep}
-        return [text for name, size in sizes.items() if size > 1 for text in (name, str(size))]
+        told = [text for name, size in sizes.items() if size > 1 for text in (name, str(size))]
+        if self.etp is not None:
+            told += ["--etp", str(self.etp)]
+        if self.layer_counts is not None:
+            told += ["--llm-pp-layers", str([list(counts) for counts in self.layer_counts])]
+        return told
 
     def chunk_keys(self) -> list[str]:
         return ["model"] if self.vpp == 1 else [f"model{chunk}" for chunk in range(self.vpp)]
