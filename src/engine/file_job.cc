@@ -52,9 +52,11 @@ Result<bool> FileJob::WriteBlock(uint64_t block, const Tools& tools) {
   const uint64_t block_end = std::min(plan_.size, block_begin + kBlockBytes);
   std::vector<std::byte> copied(original_ ? kWindowBytes : 0);
   tools.hash.Reset();
-  for (uint64_t begin = block_begin; begin < block_end; begin += kWindowBytes) {
+  const uint64_t window =
+      original_ ? kWindowBytes : tools.filler.BestWindow(plan_, block_begin, block_end);
+  for (uint64_t begin = block_begin; begin < block_end; begin += window) {
     if (tools.stop) return false;
-    const uint64_t end = std::min(block_end, begin + kWindowBytes);
+    const uint64_t end = std::min(block_end, begin + window);
     std::span<const std::byte> bytes;
     if (original_) {
       const auto part = std::span(copied).first(end - begin);

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "engine/cast.h"
@@ -20,17 +21,16 @@ struct StridedLoop {
 /// A strided copy from one place of a source into memory.
 struct StridedCopy {
   DType from = DType::kFloat32;
-  DType to = DType::kFloat32;        ///< castable where it differs from `from`
-  std::vector<StridedLoop> loops;    ///< outermost first
-  std::byte* dst = nullptr;          ///< where the first element goes
+  DType to = DType::kFloat32;      ///< castable where it differs from `from`
+  std::vector<StridedLoop> loops;  ///< outermost first
+  std::byte* dst = nullptr;        ///< where the first element goes
 };
 
 /// Reads and converts boxes of elements through a scratch buffer of fixed size: one read for a box
 /// whose bytes lie close together, several for one that is scattered. Used by one thread.
 class Gatherer {
  public:
-  Gatherer(const Source& source, size_t scratch_bytes)
-      : source_(source), scratch_(scratch_bytes) {}
+  Gatherer(const Source& source, size_t scratch_bytes) : source_(source), scratch_(scratch_bytes) {}
 
   /// Performs `copy` from the elements that start `first` elements after the layout's own start.
   /// Gives the number of finite values that a cast made infinite.
@@ -38,6 +38,10 @@ class Gatherer {
 
  private:
   struct Job;
+  struct Pieces;
+  Pieces FindPieces(std::span<const StridedLoop> loops, int64_t size) const;
+  Result<> ReadPieces(const Job& job, std::span<const StridedLoop> loops, const Pieces& pieces,
+                      uint64_t offset, std::byte* out);
   Result<> CopyNest(Job& job, std::vector<StridedLoop> loops, uint64_t offset, std::byte* dst);
 
   const Source& source_;

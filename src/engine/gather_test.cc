@@ -30,6 +30,7 @@ class BytesSource final : public Source {
     EXPECT_EQ(file, 3u);
     return MemorySource(bytes_, "bytes").ReadAt(offset, out);
   }
+  const std::string& bytes() const { return bytes_; }
   mutable size_t reads = 0;
   mutable size_t largest = 0;
 
@@ -182,6 +183,21 @@ TEST(GatherTest, DenseBoxesAreReadAtOnceAndScatteredOnesAreNotReadWhole) {
   ASSERT_TRUE(gatherer.Copy({.file = 3}, 0, copy));
   EXPECT_EQ(source.reads, 4u);
   EXPECT_EQ(source.largest, 16u);
+}
+
+// Rows too far apart to be read together, too short to be turned one by one.
+TEST(GatherTest, TransposedRowsAreReadOnceEach) {
+  const BytesSource source(Noise(100 * 6000, 0));
+  std::string got(100 * 50, '.'), want = got;
+  StridedCopy copy{.from = DType::kInt8,
+                   .to = DType::kInt8,
+                   .loops = {{50, 1, 100}, {100, 6000, 1}},
+                   .dst = reinterpret_cast<std::byte*>(got.data())};
+  CopyByElement(source.bytes(), {.file = 3}, 0, copy, want.data());
+  ASSERT_TRUE(Gatherer(source, 2000).Copy({.file = 3}, 0, copy));
+  EXPECT_EQ(got, want);
+  EXPECT_EQ(source.reads, 100u);
+  EXPECT_EQ(source.largest, 50u);
 }
 
 TEST(GatherTest, ReadsNoMoreThanTheScratchHolds) {

@@ -163,8 +163,15 @@ class Run {
     stop_ = true;
   }
 
+  // What a thread's share of the memory leaves for the widest window.
+  size_t WidestWindow() const {
+    constexpr size_t kOthers = kFillerBytes;  // all but the window, and a buffer for copied files
+    const uint64_t share = options_.memory / options_.jobs;
+    return std::clamp<uint64_t>(share < kOthers ? 0 : share - kOthers, kWindowBytes, kBlockBytes);
+  }
+
   void Work() {
-    WindowFiller filler(source_, *index_, *layouts_);
+    WindowFiller filler(source_, *index_, *layouts_, WidestWindow());
     BlockHash hash;
     const OverflowFn on_overflow = [this](const Slot& slot, size_t count) {
       std::lock_guard lock(mutex_);

@@ -17,6 +17,7 @@ namespace reshard {
 /// How a plan is run.
 struct RunnerOptions {
   unsigned jobs = 1;                           ///< threads, at least 1
+  uint64_t memory = 0;  ///< for all threads' buffers together; what `jobs` need at least is taken
   const std::atomic<bool>* cancelled = nullptr; ///< becomes true to stop the run; may be null
 };
 

@@ -82,7 +82,7 @@ class RunnerTest : public testing::Test {
     StagedOutput output = Stage();
     staging_ = output.path();
     watcher_.last = {};
-    return RunPlan(plan_, source_, output, watcher_, {.jobs = jobs, .cancelled = &cancelled_});
+    return RunPlan(plan_, source_, output, watcher_, {.jobs = jobs, .memory = memory_, .cancelled = &cancelled_});
   }
 
   // The staged files are what the plan says, and the report's sums are theirs.
@@ -117,6 +117,7 @@ class RunnerTest : public testing::Test {
   Plan plan_;
   Watcher watcher_;
   std::atomic<bool> cancelled_ = false;
+  uint64_t memory_ = 0;
   fs::path staging_;
 };
 
@@ -131,6 +132,13 @@ TEST_F(RunnerTest, TheSameBytesForAnyNumberOfThreads) {
     EXPECT_EQ(report->overflows[0].count, 1u);
     fs::remove_all(staging_);
   }
+}
+
+TEST_F(RunnerTest, MoreMemoryMakesTheSameBytes) {
+  plan_.files.push_back(
+      FileOf("turned", "h", {{"big", *View::Permute(source_.Of("big"), {1, 0})}}));
+  memory_ = uint64_t{8} << 20;
+  ExpectAllThere(Run(2));
 }
 
 TEST_F(RunnerTest, ChecksThatHoldChangeNothing) {

@@ -103,6 +103,36 @@ TEST(WindowTest, FullWindowsOfLongRows) {
   EXPECT_EQ(bench.Make(kWindowBytes), Expected(bench.plan.files[0], bench.source));
 }
 
+// Two tensors behind each other, the second transposed: its windows are as wide as they may be.
+TEST(WindowTest, TransposedDataIsMadeInWideWindows) {
+  Bench bench;
+  bench.source.Add("w", DType::kInt16, {700, 800}, Noise(1'120'000, 7),
+                   {{.start = {0, 0}, .extent = {300, 800}},
+                    {.start = {300, 0}, .extent = {400, 800}, .spread = 2}});
+  bench.source.Open();
+  const View w = bench.source.Of("w");
+  bench.Lay({{"straight", w}, {"turned", *View::Permute(w, {1, 0})}}, "h");
+  const FilePlan& file = bench.plan.files[0];
+  const std::atomic<bool> never = false;
+  const auto layouts = ChunkLayouts::Locate(bench.plan, bench.source, 1, never);
+  const ChunkIndex index(bench.source.catalog());
+  const size_t widest = 3 * kWindowBytes;
+  WindowFiller filler(bench.source, index, *layouts, widest);
+  EXPECT_EQ(filler.BestWindow(file, 0, 1'120'001), kWindowBytes);
+  EXPECT_EQ(filler.BestWindow(file, 1'120'001, file.size), widest);
+  EXPECT_EQ(filler.BestWindow(file, 0, file.size), widest);
+  EXPECT_EQ(WindowFiller(bench.source, index, *layouts).BestWindow(file, 0, file.size),
+            kWindowBytes);
+  std::string bytes;
+  for (uint64_t begin = 0; begin < file.size; begin += widest) {
+    const auto window = filler.Fill(file, begin, std::min<uint64_t>(file.size, begin + widest),
+                                    [](const Slot&, size_t) {});
+    ASSERT_TRUE(window);
+    bytes.append(reinterpret_cast<const char*>(window->data()), window->size());
+  }
+  EXPECT_TRUE(bytes == Expected(file, bench.source));
+}
+
 TEST(WindowTest, AnOverflowIsCountedOnceWhereverWindowsCut) {
   Bench bench;
   bench.source.Add("w", DType::kFloat32, {8},
