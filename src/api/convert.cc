@@ -152,12 +152,15 @@ Result<> CheckDestination(const ConvertRequest& request, const Source& source) {
   return {};
 }
 
+uint64_t MemoryFor(const RunOptions& options) {
+  return options.memory > 0 ? options.memory : kDefaultMemory;
+}
+
 unsigned JobsFor(const RunOptions& options) {
   const unsigned wanted =
       options.jobs > 0 ? options.jobs : std::max(1u, std::thread::hardware_concurrency());
-  const uint64_t memory = options.memory > 0 ? options.memory : kDefaultMemory;
   return static_cast<unsigned>(
-      std::clamp<uint64_t>(memory / (kFillerBytes + kWindowBytes), 1, wanted));
+      std::clamp<uint64_t>(MemoryFor(options) / (kFillerBytes + kWindowBytes), 1, wanted));
 }
 
 }  // namespace
@@ -245,7 +248,9 @@ Result<ConvertSummary> Conversion::Run(const RunOptions& options, Reporter& repo
                                    other.string()));
   RESHARD_ASSIGN(const RunReport report,
                  RunPlan(plan, *state_->source, output, reporter,
-                         {.jobs = JobsFor(options), .cancelled = options.cancelled}));
+                         {.jobs = JobsFor(options),
+                          .memory = MemoryFor(options),
+                          .cancelled = options.cancelled}));
   RESHARD_TRY(WriteTextFile(
       output.path() / kManifestName,
       WriteManifest(state_->request, plan, state_->recipe_text, report.files)));
