@@ -160,9 +160,10 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
   TargetTensors target;
   Mapping& mapping = target.mapping;
   RESHARD_ASSIGN(mapping, SourceTensors(source.catalog(), ignore));
-  const bool megatron_source = source.kind() == "megatron";
-  const bool same = megatron_source && request.to == Kind::kMegatron && flavors.from &&
-                    flavors.to && flavors.from->recipe.name() == flavors.to->recipe.name();
+  // With a recipe that knows no ranks each rank's tensor is one of its own.
+  const bool megatron_source =
+      source.kind() == "megatron" && flavors.from && flavors.from->recipe.deals_out();
+  const bool same = megatron_source && request.to == Kind::kMegatron && flavors.to && flavors.from->recipe.name() == flavors.to->recipe.name();
   std::optional<BoundRecipe> from, to;
 
   if (flavors.from) {

@@ -116,7 +116,7 @@ Result<> PlanMegatron(const TargetTensors& target, Plan* plan) {
   for (int64_t tp = 0; tp < layout.ranks; ++tp)
     for (int64_t pp = 0; pp < layout.pp; ++pp)
       for (int64_t ep = 0; ep < layout.ep; ++ep)
-        ranks[{tp, pp, ep}].resize(static_cast<size_t>(layout.vpp));
+        if (layout.Exists(tp, ep)) ranks[{tp, pp, ep}].resize(static_cast<size_t>(layout.vpp));
   for (const RankTensor& tensor : target.ranks)
     ranks[{tensor.tp, tensor.pp, tensor.ep}][static_cast<size_t>(tensor.chunk)].push_back(&tensor);
 

@@ -19,6 +19,10 @@ int64_t Hint(const Source& source, const std::string& name) {
   return at == hints.end() ? 0 : at->second;
 }
 
+bool IsFirst(const Stage& stage) {
+  return stage.place == Stage::Place::kFirst || stage.place == Stage::Place::kStart;
+}
+
 // Whether the directories' lone suffix counts pipeline stages: then some of them lack what only the
 // first stage of a part holds.
 bool LooksLikeStages(const BoundRecipe& recipe,
@@ -26,7 +30,7 @@ bool LooksLikeStages(const BoundRecipe& recipe,
   for (const auto& [suffix, names] : keys)
     for (std::string_view name : names) {
       const auto match = recipe.FindHere(name);
-      if (!match || match->rule->stage.place != Stage::Place::kFirst) continue;
+      if (!match || !IsFirst(match->rule->stage)) continue;
       for (const auto& [other, theirs] : keys)
         if (!theirs.contains(name)) return true;
     }
@@ -122,7 +126,7 @@ Result<> InferParts(const BoundRecipe& recipe, const LayoutRequest& asked, Ranke
     const int64_t stage = tensor.chunk * layout.pp + tensor.pp;
     if (rule.stage.place == Stage::Place::kLayer)
       part.layers[static_cast<size_t>(stage)].insert(match->captures.at("layer"));
-    if (rule.stage.place == Stage::Place::kFirst) part.firsts.insert(stage);
+    if (IsFirst(rule.stage)) part.firsts.insert(stage);
     if (rule.tp.empty() || tensor.tp != 0 || tensor.ep != 0) continue;
     const Sizes& known = recipe.sizes(rule);
     const auto whole = known.find(rule.tp);

@@ -37,7 +37,7 @@ void RequestOptions::Declare(CLI::App& app) {
       ->group(what);
   app.add_option("--llm-from", llm_from, "take the language model from this Hugging Face directory")
       ->group(what);
-  app.add_option("--only", only, "a part alone: vit, audio, llm, lora, or an expression for names")
+  app.add_option("--only", only, "a part alone: vit, audio, llm, or an expression: lora")
       ->group(what);
   app.add_option("--packing", packing, "natural (layer 2 before 10) or lexicographic [natural]")
       ->check(CLI::IsMember({"natural", "lexicographic"}))
@@ -58,28 +58,29 @@ void RequestOptions::Declare(CLI::App& app) {
       ->allow_extra_args(false)
       ->group(what);
 
-  const std::string dealt = "Layout of a Megatron target";
+  const std::string dealt = "Megatron";
   const std::pair<const char*, const char*> sizes[] = {
       {"tp", "tensor parallel size: --tp 4 [1]"},
       {"pp", "pipeline stages: --pp 4 [1, or as the lists say]"},
       {"vpp", "virtual pipeline chunks of a stage: --vpp 2 [1]"},
       {"ep", "expert parallel size: --ep 8 [1]"},
       {"etp", "tensor parallel size of experts: --etp 1 [that of --tp]"},
-      {"vit-tp", "tensor parallel size of the vision tower: --vit-tp 1 [that of --tp]"},
-      {"audio-tp", "tensor parallel size of the audio tower: --audio-tp 1 [that of --tp]"},
+      {"vit-tp", "that of the vision tower (--audio-tp: of audio): --vit-tp 1 [--tp]"},
       {"llm-pp-layers", "layers of each stage, a list for each chunk: '[[4,4],[4,2]]'"},
-      {"vit-pp-layers", "the same for the vision tower: '[[8,0],[0,0]]'"},
-      {"audio-pp-layers", "the same for the audio tower"}};
+      {"vit-pp-layers", "that of the vision tower (--audio-pp-layers: of audio): '[[8,0]]'"}};
   for (const auto& [name, help] : sizes)
     app.add_option(fmt::format("--{}", name), layout[name], help)->group(dealt);
-  app.add_option("--layout", layout_file, "the same from a file: --layout tp4pp2.toml")
+  // As the vision tower's: one line of help is enough.
+  for (const char* name : {"audio-tp", "audio-pp-layers"})
+    app.add_option(fmt::format("--{}", name), layout[name])->group("");
+  app.add_option("--layout", layout_file, "all of these from a file: --layout tp4pp2.toml")
       ->group(dealt);
   app.add_option("--from-layout", from_layout, "the source's, where its files do not say: a.toml")
       ->group(dealt);
   app.add_option("--iteration", iteration, "release, or a number: --iteration 1000 [release]")
       ->group(dealt);
   app.add_option("--pad-vocab-to", pad_vocab_to,
-                 "rows of zeros: 151680, to a multiple: x128, of the last row: x128:last-row")
+                 "rows of zeros: 151680, a multiple: x128, the last row's: x128:last-row")
       ->group(dealt);
 }
 

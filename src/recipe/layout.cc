@@ -177,6 +177,13 @@ size_t StageList::Of(int64_t layer) const {
   return entry;
 }
 
+bool Layout::Exists(int64_t tp_rank, int64_t ep_rank) const {
+  if (etp == ranks) return true;
+  for (int64_t process = tp_rank; process < ranks * etp * ep; process += ranks)
+    if (process / etp % ep == ep_rank) return true;
+  return false;
+}
+
 Result<Layout> ResolveLayout(const LayoutRequest& request,
                              const std::map<std::string, int64_t>& layers) {
   Layout layout;

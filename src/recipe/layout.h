@@ -19,6 +19,7 @@ class StageList {
   /// The entry of the list that a stage has.
   size_t At(int64_t stage) const { return static_cast<size_t>(stage) % layers_.size(); }
 
+  size_t size() const { return layers_.size(); }
   size_t first() const { return first_; }  ///< the first entry with a layer
   size_t last() const { return last_; }
   int64_t begin(size_t entry) const { return begins_[entry]; }  ///< its first layer, of the model
@@ -45,6 +46,10 @@ struct Layout {
   int64_t etp = 1;
   std::map<std::string, int64_t> part_tp;
   std::map<std::string, StageList> stages;  ///< by part
+
+  /// Whether some process has both ranks: within a stage Megatron numbers tensor ranks first, but for
+  /// experts the ranks of `etp`, then those of `ep`.
+  bool Exists(int64_t tp_rank, int64_t ep_rank) const;
 
   int64_t TpOf(const std::string& part) const {
     const auto at = part_tp.find(part);

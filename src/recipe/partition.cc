@@ -61,6 +61,8 @@ Result<std::vector<size_t>> Entries(const BoundRecipe::Match& match, const Stage
   switch (match.rule->stage.place) {
     case Stage::Place::kFirst: return std::vector{list.first()};
     case Stage::Place::kLast: return std::vector{list.last()};
+    case Stage::Place::kStart: return std::vector<size_t>{0};
+    case Stage::Place::kEnd: return std::vector{list.size() - 1};
     case Stage::Place::kLayer: {
       const auto layer = ToNumber(match.captures.at("layer"));
       if (!layer || *layer >= list.total())
@@ -180,6 +182,7 @@ Result<std::vector<RankTensor>> Partition(const BoundRecipe& recipe, const Layou
       if (!entries.empty() && list->second.At(stage) != entries[0]) continue;
       for (int64_t e = first_ep; e <= last_ep; ++e)
         for (int64_t t = 0; t < layout.ranks; ++t) {
+          if (!layout.Exists(t, e)) continue;
           const auto& row = shards[ep_axis ? e : 0];
           out.push_back({.tp = t,
                          .pp = stage % layout.pp,

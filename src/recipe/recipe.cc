@@ -10,6 +10,10 @@ std::string_view Recipe::flavor() const {
   return std::string_view(name_).substr(0, name_.find('/'));
 }
 
+bool Recipe::deals_out() const {
+  return std::ranges::any_of(rules_, [](const Rule& rule) { return !rule.stage.part.empty(); });
+}
+
 std::optional<std::string> Recipe::Detect(const Catalog& catalog) const {
   for (const std::vector<Pattern>& patterns : detect_) {
     size_t count = 0;

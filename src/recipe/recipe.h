@@ -37,6 +37,8 @@ class Recipe {
   const std::vector<std::string>& models() const { return models_; }
 
   const std::vector<Rule>& rules() const { return rules_; }
+  /// Whether it says which ranks hold what.
+  bool deals_out() const;
   const std::vector<Scope>& scopes() const { return scopes_; }
 
   /// Another spelling of hub names: what matches `other` is read as `hub`.

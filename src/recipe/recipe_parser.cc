@@ -56,12 +56,14 @@ Result<Stage> ParseStage(const std::string& text, const TomlFields& fields) {
   const std::pair<std::string_view, Stage::Place> places[] = {{"every", Stage::Place::kEvery},
                                                               {"first", Stage::Place::kFirst},
                                                               {"last", Stage::Place::kLast},
+                                                              {"start", Stage::Place::kStart},
+                                                              {"end", Stage::Place::kEnd},
                                                               {"layer", Stage::Place::kLayer}};
   for (const auto& [name, value] : places)
     if (place == name && dot > 0) return Stage{value, text.substr(0, dot)};
   return std::unexpected(fields.Fault(
       fields.Get("stage"),
-      fmt::format("stage '{}' is neither 'every' nor PART.first, .last, .layer or .every", text)));
+      fmt::format("stage '{}' is neither 'every' nor PART.first, .last, .start, .end, .layer or .every", text)));
 }
 
 }  // namespace

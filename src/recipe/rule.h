@@ -13,10 +13,11 @@
 
 namespace reshard {
 
-/// Which pipeline stages hold a tensor: all of them, or the first, the last, or the layer's own of
-/// those that hold layers of one part of the model ("llm", "vit", "audio").
+/// Which pipeline stages hold a tensor, counted in the list of one part of the model ("llm", "vit",
+/// "audio"): all; the first or the last with layers of the part; the very first or last, layers or
+/// not; the layer's own.
 struct Stage {
-  enum class Place : uint8_t { kEvery, kFirst, kLast, kLayer };
+  enum class Place : uint8_t { kEvery, kFirst, kLast, kStart, kEnd, kLayer };
   Place place = Place::kEvery;
   std::string part;  ///< empty for kEvery: it is cut as the whole model is
 };

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
+#include <tuple>
 
 #include "base/try.h"
 
@@ -56,6 +58,27 @@ Result<> CheckHoles(const RankGrid& grid, const std::vector<RankName>& names,
   }
 }
 
+// Whether the names are those of fewer expert-tensor ranks than tensor ranks: Megatron numbers a
+// stage's processes by tensor rank first, but experts by expert-tensor rank, then expert rank, so
+// some pairs have no process.
+bool HasFewerExpertShards(const RankGrid& grid, const std::vector<RankName>& names) {
+  const uint32_t pp = grid.suffixes > 1 ? grid.first_size : 1;
+  const uint32_t ep = grid.suffixes > 1 ? grid.second_size : grid.first_size;
+  if (grid.suffixes == 0 || grid.tp_size > names.size() || ep > names.size()) return false;
+  for (uint32_t etp = 1; etp < grid.tp_size; ++etp) {
+    if (grid.tp_size % etp != 0) continue;
+    std::set<std::tuple<uint32_t, uint32_t, uint32_t>> wanted, found;
+    for (uint64_t process = 0; process < uint64_t{grid.tp_size} * etp * ep; ++process)
+      for (uint32_t stage = 0; stage < pp; ++stage)
+        wanted.emplace(process % grid.tp_size, stage, process / etp % ep);
+    for (const RankName& name : names)
+      found.emplace(name.tp, grid.suffixes > 1 ? *name.first : 0,
+                    grid.suffixes > 1 ? *name.second : *name.first);
+    if (wanted == found) return true;
+  }
+  return false;
+}
+
 int64_t HintOf(const Hints& hints, std::string_view name) {
   const auto at = hints.find(std::string(name));
   return at == hints.end() ? 0 : at->second;
@@ -77,7 +100,9 @@ Result<RankGrid> MakeGrid(std::vector<RankName>* names, const std::string& direc
   grid.tp_size = SizeOf(*names, [](const RankName& name) { return name.tp; });
   grid.first_size = SizeOf(*names, [](const RankName& name) { return name.first.value_or(0); });
   grid.second_size = SizeOf(*names, [](const RankName& name) { return name.second.value_or(0); });
-  RESHARD_TRY(CheckHoles(grid, *names, directory));
+  if (auto whole = CheckHoles(grid, *names, directory);
+      !whole && !HasFewerExpertShards(grid, *names))
+    return std::unexpected(std::move(whole).error());
 
   const std::string several = "several that differ in this number, which Megatron writes only then";
   if (grid.suffixes > 0 && grid.first_size == 1)
