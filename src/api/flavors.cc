@@ -177,6 +177,7 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
                                            Environment(ranked.layout)));
     if (megatron_source) {
       RESHARD_TRY(InferParts(*from, request.from_layout, &ranked));
+      RESHARD_TRY(from->CheckRefusals(ranked.layout));
       RESHARD_ASSIGN(const Layout layout, ResolveLayout(ranked.layout, LayersOf(ranked.layout)));
       RESHARD_TRY(Assemble(*from, layout, ranked.tensors, &mapping));
     }
@@ -190,6 +191,7 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
   }
   const LayoutRequest layout = WithStages(request.layout);
   RESHARD_ASSIGN(to, BoundRecipe::Bind(flavors.to->recipe, config, Environment(layout)));
+  RESHARD_TRY(to->CheckRefusals(layout));
   if (same) {
     RESHARD_TRY(Resplit(*from, *to, &mapping));
   } else {

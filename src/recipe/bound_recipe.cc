@@ -4,8 +4,10 @@
 #include <charconv>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "base/try.h"
+#include "view/shape_text.h"
 
 namespace reshard {
 namespace {
@@ -26,6 +28,10 @@ std::optional<int64_t> ToNumber(std::string_view text) {
   return number;
 }
 
+const std::string& NameOf(const Rule& rule) {
+  return (rule.here.empty() ? rule.hub : rule.here)[0].text();
+}
+
 // True where conditions that hold together let two rules claim one name.
 bool Clash(const Rule& a, const Rule& b) {
   if (a.otherwise != b.otherwise || (!a.when && !b.when)) return false;
@@ -35,9 +41,7 @@ bool Clash(const Rule& a, const Rule& b) {
         if (Pattern::Overlap(p, q)) return true;
     return false;
   };
-  const auto claims_hub = [](const Rule& rule) {
-    return rule.kind == Rule::Kind::kMove || rule.kind == Rule::Kind::kTie;
-  };
+  const auto claims_hub = [](const Rule& rule) { return rule.kind != Rule::Kind::kCopy; };
   if (claims_hub(a) && claims_hub(b) && overlap(a.hub, b.hub)) return true;
   return a.kind != Rule::Kind::kTie && b.kind != Rule::Kind::kTie && overlap(a.here, b.here);
 }
@@ -50,6 +54,28 @@ const Axes& Rule::here_axes(size_t member) const {
   for (const Fusion::Part& part : fusion.parts())
     if (!part.zero && stored++ == member) return part.axes;
   return fusion.whole();
+}
+
+Result<const Fusion*> Rule::FusionFor(const Shape& shape, const Sizes& sizes) const {
+  if (forms.empty()) return &fusion;
+  std::vector<const Fusion*> fits;
+  std::vector<std::string> texts;
+  const auto attempt = [&](const Fusion& form) {
+    const Axes& axes = parts_here ? form.whole() : form.parts()[0].axes;
+    texts.push_back(fmt::format("'{}'", axes.text()));
+    Sizes own = sizes;
+    if (axes.Solve(shape, &own)) fits.push_back(&form);
+  };
+  attempt(fusion);
+  for (const Fusion& form : forms) attempt(form);
+  if (fits.size() == 1) return fits[0];
+  return std::unexpected(
+      Error{.kind = ErrorKind::kMapping,
+            .found = fmt::format("the shape {} is {} of {}", ShapeText(shape),
+                                 fits.empty() ? "none" : "more than one",
+                                 fmt::join(texts, ", ")),
+            .expected = "one of them, by the sizes in the model's config.json",
+            .help = "give the model's config.json by --assets-from, or a recipe with one map"});
 }
 
 Result<Mapping> SourceTensors(const Catalog& catalog, const std::vector<Regex>& ignore) {
@@ -71,11 +97,11 @@ Result<Mapping> SourceTensors(const Catalog& catalog, const std::vector<Regex>& 
   return mapping;
 }
 
-std::optional<int64_t> BoundRecipe::LookUp(const Scope& scope, const Sizes& sizes,
-                                           std::string_view name) const {
+std::optional<int64_t> BoundRecipe::LookUp(size_t scope, std::string_view name) const {
+  const Sizes& sizes = sizes_[scope];
   if (const auto at = sizes.find(name); at != sizes.end()) return at->second;
   if (const auto at = environment_.find(name); at != environment_.end()) return at->second;
-  for (const std::string& root : scope.roots)
+  for (const std::string& root : recipe_->scopes()[scope].roots)
     if (const auto value =
             config_->Number(root.empty() ? std::string(name) : fmt::format("{}.{}", root, name)))
       return value;
@@ -94,13 +120,14 @@ Result<BoundRecipe> BoundRecipe::Bind(const Recipe& recipe, const ModelConfig& c
     return result;
   };
   for (const Scope& scope : recipe.scopes()) {
-    Sizes& sizes = bound.sizes_.emplace_back();
+    const size_t number = bound.sizes_.size();
+    bound.sizes_.emplace_back();
     for (const auto& [name, expression] : scope.sizes) {
       RESHARD_ASSIGN(const auto value,
                      name_file(expression.Evaluate([&](std::string_view asked) {
-                       return bound.LookUp(scope, sizes, asked);
+                       return bound.LookUp(number, asked);
                      })));
-      if (value) sizes[name] = *value;
+      if (value) bound.sizes_[number][name] = *value;
     }
   }
   for (const bool otherwise : {false, true})
@@ -109,8 +136,7 @@ Result<BoundRecipe> BoundRecipe::Bind(const Recipe& recipe, const ModelConfig& c
       if (rule.when) {
         RESHARD_ASSIGN(const auto holds,
                        name_file(rule.when->Evaluate([&](std::string_view asked) {
-                         return bound.LookUp(recipe.scopes()[rule.scope], bound.sizes_[rule.scope],
-                                             asked);
+                         return bound.LookUp(rule.scope, asked);
                        })));
         if (holds.value_or(0) == 0) continue;
       }
@@ -120,11 +146,31 @@ Result<BoundRecipe> BoundRecipe::Bind(const Recipe& recipe, const ModelConfig& c
               Error{.kind = ErrorKind::kMapping,
                     .file = recipe.name(),
                     .found = fmt::format("the rules for '{}' and '{}' both hold for this model",
-                                         other->here[0].text(), rule.here[0].text()),
+                                         NameOf(*other), NameOf(rule)),
                     .expected = "conditions that exclude each other"});
       bound.active_.push_back(&rule);
     }
   return bound;
+}
+
+Result<> BoundRecipe::CheckRefusals(const LayoutRequest& layout) const {
+  BoundRecipe bound = *this;
+  for (const Rule& rule : recipe_->rules())
+    if (const std::string& part = rule.stage.part; !part.empty()) {
+      const auto own = layout.part_tp.find(part);
+      bound.environment_[part + "_tp"] = own == layout.part_tp.end() ? layout.tp : own->second;
+    }
+  for (const Refusal& refusal : recipe_->refusals()) {
+    RESHARD_ASSIGN(const auto holds, refusal.when.Evaluate([&](std::string_view asked) {
+      return bound.LookUp(refusal.scope, asked);
+    }));
+    if (holds.value_or(0) != 0)
+      return std::unexpected(Error{.kind = ErrorKind::kMapping,
+                                   .file = recipe_->name(),
+                                   .found = refusal.why,
+                                   .expected = fmt::format("not: {}", refusal.when.text())});
+  }
+  return {};
 }
 
 std::optional<BoundRecipe::Match> BoundRecipe::FindHere(std::string_view name) const {
@@ -139,7 +185,7 @@ std::optional<BoundRecipe::Match> BoundRecipe::FindHere(std::string_view name) c
 
 std::optional<BoundRecipe::Match> BoundRecipe::FindHub(std::string_view name) const {
   for (const Rule* rule : active_) {
-    if (rule->kind != Rule::Kind::kMove && rule->kind != Rule::Kind::kTie) continue;
+    if (rule->kind == Rule::Kind::kCopy) continue;
     for (size_t member = 0; member < rule->hub.size(); ++member)
       if (auto captures = rule->hub[member].Match(name))
         return Match{rule, member, std::move(*captures)};
@@ -157,7 +203,7 @@ std::optional<int64_t> BoundRecipe::CrossIndex(const Rule& rule, const IndexMap&
   const Scope& scope = recipe_->scopes()[rule.scope];
   if (map.offset) {
     const auto offset = map.offset->Evaluate(
-        [&](std::string_view asked) { return LookUp(scope, sizes_[rule.scope], asked); });
+        [&](std::string_view asked) { return LookUp(rule.scope, asked); });
     if (!offset || !*offset) return std::nullopt;
     return to_hub ? value - **offset : value + **offset;
   }

@@ -12,6 +12,7 @@
 #include "recipe/recipe.h"
 #include "recipe/regex.h"
 #include "reshard/catalog.h"
+#include "reshard/layout.h"
 
 namespace reshard {
 
@@ -40,6 +41,10 @@ class BoundRecipe {
   /// no rule says.
   std::string PartOf(const std::string& hub) const;
 
+  /// An error of kind kMapping where the recipe refuses the model or this layout. Conditions may ask
+  /// for the sizes of parts, as in vit_tp, besides what Bind was given.
+  Result<> CheckRefusals(const LayoutRequest& layout) const;
+
   /// The rules whose conditions hold for the model.
   const std::vector<const Rule*>& rules() const { return active_; }
 
@@ -66,7 +71,7 @@ class BoundRecipe {
 
  private:
   class Translation;
-  std::optional<int64_t> LookUp(const Scope& scope, const Sizes& sizes, std::string_view name) const;
+  std::optional<int64_t> LookUp(size_t scope, std::string_view name) const;
   std::optional<Captures> Cross(const Rule& rule, const Captures& from, bool to_hub) const;
   std::optional<int64_t> CrossIndex(const Rule& rule, const IndexMap& map, int64_t value,
                                     bool to_hub) const;

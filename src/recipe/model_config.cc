@@ -27,12 +27,15 @@ struct ModelConfig::Reader {
   void Value(const dom::element& value, const std::string& path, int depth) {
     dom::object object;
     dom::array array;
+    std::string_view text;
     int64_t number;
     bool flag;
     if (value.get(number) == simdjson::SUCCESS)
       config.numbers_[path] = number;
     else if (value.get(flag) == simdjson::SUCCESS)
       config.numbers_[path] = flag;
+    else if (value.get(text) == simdjson::SUCCESS)
+      config.numbers_[fmt::format("{}.{}", path, text)] = 1;
     else if (value.get(array) == simdjson::SUCCESS)
       List(array, path);
     else if (depth < kMaxDepth && value.get(object) == simdjson::SUCCESS)
@@ -44,14 +47,16 @@ struct ModelConfig::Reader {
     for (const dom::element item : array) {
       int64_t number;
       std::string_view text;
-      if (path == "architectures" && item.get(text) == simdjson::SUCCESS)
-        config.architectures_.emplace_back(text);
-      else if (item.get(number) == simdjson::SUCCESS)
+      if (item.get(text) == simdjson::SUCCESS) {
+        Value(item, path, kMaxDepth);
+        if (path == "architectures") config.architectures_.emplace_back(text);
+      } else if (item.get(number) == simdjson::SUCCESS) {
         numbers.push_back(number);
-      else
+      } else {
         return;
+      }
     }
-    config.lists_[path] = std::move(numbers);
+    if (numbers.size() == array.size()) config.lists_[path] = std::move(numbers);
   }
 };
 

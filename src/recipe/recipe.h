@@ -40,6 +40,7 @@ class Recipe {
   /// Whether it says which ranks hold what.
   bool deals_out() const;
   const std::vector<Scope>& scopes() const { return scopes_; }
+  const std::vector<Refusal>& refusals() const { return refusals_; }
 
   /// Another spelling of hub names: what matches `other` is read as `hub`.
   struct Alias {
@@ -65,6 +66,7 @@ class Recipe {
   std::vector<Alias> aliases_;
   std::vector<Scope> scopes_;
   std::vector<Rule> rules_;
+  std::vector<Refusal> refusals_;
 };
 
 /// The recipes that come with the program, sorted by name.

@@ -13,6 +13,10 @@ namespace {
 
 constexpr int kMaxIncludes = 64;
 
+std::string Both(const std::string& a, const std::string& b) {
+  return a.empty() ? b : b.empty() ? a : fmt::format("({}) and ({})", a, b);
+}
+
 // "a, b -> c" as its two lists.
 struct MapText {
   std::vector<std::string> hub;
@@ -77,6 +81,7 @@ class Recipe::Reader {
     std::string hub;                 // put before every hub name
     std::string here;                // and every name here
     std::vector<std::string> roots;  // objects of the config, best first
+    std::string when;                // a condition of every rule
   };
 
   Result<> ReadBody(TomlFields& top, const std::string& origin, const Place& place) {
@@ -92,6 +97,9 @@ class Recipe::Reader {
       for (const toml::table* table : tables)
         RESHARD_TRY(ReadRule(TomlFields(*table, origin), kind, place, scope));
     }
+    RESHARD_ASSIGN(const auto refusals, top.Tables("refuse"));
+    for (const toml::table* table : refusals)
+      RESHARD_TRY(ReadRefusal(TomlFields(*table, origin), place, scope));
     RESHARD_ASSIGN(const auto includes, top.Tables("include"));
     for (const toml::table* table : includes) {
       TomlFields fields(*table, origin);
@@ -126,6 +134,7 @@ class Recipe::Reader {
     RESHARD_ASSIGN(const std::string hub, fields.Text("hub", false));
     RESHARD_ASSIGN(const std::string here, fields.Text("here", false));
     RESHARD_ASSIGN(std::vector<std::string> roots, fields.Texts("config"));
+    RESHARD_ASSIGN(const std::string when, fields.Text("when", false));
     RESHARD_TRY(fields.NothingLeft());
     if (++includes_ > kMaxIncludes)
       return std::unexpected(fields.Fault(nullptr, "too many parts; does one include itself?"));
@@ -139,39 +148,51 @@ class Recipe::Reader {
     RESHARD_TRY(ReadBody(body, origin,
                          {.hub = outer.hub + hub,
                           .here = outer.here + here,
-                          .roots = roots.empty() ? outer.roots : std::move(roots)}));
+                          .roots = roots.empty() ? outer.roots : std::move(roots),
+                          .when = Both(outer.when, when)}));
     return body.NothingLeft();
+  }
+
+  // What the table says under `when`, and what the part that it is in is included by.
+  Result<std::optional<Expression>> Condition(TomlFields& fields, const Place& place) {
+    RESHARD_ASSIGN(const std::string own, fields.Text("when", false));
+    const std::string when = Both(place.when, own);
+    if (when.empty()) return std::nullopt;
+    auto condition = Expression::Parse(when);
+    if (!condition) return std::unexpected(fields.Fault(fields.Get("when"), condition.error().found));
+    return std::move(*condition);
+  }
+
+  Result<> ReadRefusal(TomlFields fields, const Place& place, size_t scope) {
+    RESHARD_ASSIGN(auto when, Condition(fields, place));
+    RESHARD_ASSIGN(std::string why, fields.Text("why", true));
+    if (!when) return std::unexpected(fields.Fault(nullptr, "'when' is missing"));
+    recipe_.refusals_.push_back({std::move(*when), std::move(why), scope});
+    return fields.NothingLeft();
   }
 
   // A rule with "{weight|bias}" is one rule for each.
   Result<> ReadRule(TomlFields fields, Rule::Kind kind, const Place& place, size_t scope) {
-    const bool has_hub = kind != Rule::Kind::kDrop;
-    std::vector<std::string> hub;
-    if (has_hub) {
-      RESHARD_ASSIGN(hub, fields.Texts("hub"));
-      if (hub.empty()) return std::unexpected(fields.Fault(nullptr, "'hub' is missing"));
-    }
     const std::string here_key = kind == Rule::Kind::kTie ? "of" : "here";
+    RESHARD_ASSIGN(std::vector<std::string> hub, fields.Texts("hub"));
     RESHARD_ASSIGN(std::vector<std::string> here, fields.Texts(here_key));
-    if (here.empty())
-      return std::unexpected(fields.Fault(nullptr, fmt::format("'{}' is missing", here_key)));
+    if (kind == Rule::Kind::kDrop && here.empty() == hub.empty())
+      return std::unexpected(fields.Fault(nullptr, "a drop has either 'here' or 'hub'"));
+    if (kind != Rule::Kind::kDrop && (here.empty() || hub.empty()))
+      return std::unexpected(
+          fields.Fault(nullptr, fmt::format("'{}' is missing", hub.empty() ? "hub" : here_key)));
     for (std::string& name : hub) name = place.hub + name;
     for (std::string& name : here) name = (kind == Rule::Kind::kTie ? place.hub : place.here) + name;
 
     Rule rule{.kind = kind, .scope = scope};
     RESHARD_ASSIGN(rule.otherwise, fields.Flag("otherwise"));
-    RESHARD_ASSIGN(const std::string when, fields.Text("when", false));
-    if (!when.empty()) {
-      auto condition = Expression::Parse(when);
-      if (!condition) return std::unexpected(fields.Fault(fields.Get("when"), condition.error().found));
-      rule.when = std::move(*condition);
-    }
-    std::string map;
+    RESHARD_ASSIGN(rule.when, Condition(fields, place));
+    std::vector<std::string> maps;
     if (kind == Rule::Kind::kDrop) {
       RESHARD_ASSIGN(rule.note, fields.Text("why", true));
     } else if (kind != Rule::Kind::kTie) {
       RESHARD_ASSIGN(rule.note, fields.Text("warn", false));
-      RESHARD_ASSIGN(map, fields.Text("map", false));
+      RESHARD_ASSIGN(maps, fields.Texts("map"));
       RESHARD_ASSIGN(rule.tp, fields.Text("tp", false));
       RESHARD_ASSIGN(rule.ep, fields.Text("ep", false));
       RESHARD_ASSIGN(rule.pad, fields.Text("pad", false));
@@ -181,29 +202,29 @@ class Recipe::Reader {
       RESHARD_TRY(ReadIndex(fields, &rule));
     }
     RESHARD_TRY(fields.NothingLeft());
-    return AddChoices(fields, std::move(rule), hub, here, map);
+    return AddChoices(fields, std::move(rule), hub, here, maps);
   }
 
   Result<> AddChoices(const TomlFields& fields, Rule rule, std::vector<std::string> hub,
-                      std::vector<std::string> here, const std::string& map) {
-    std::vector<std::string> choices = FirstChoice(here[0]);
-    if (choices.empty()) return AddRule(fields, std::move(rule), hub, here, map);
+                      std::vector<std::string> here, const std::vector<std::string>& maps) {
+    std::vector<std::string> choices = FirstChoice((here.empty() ? hub : here)[0]);
+    if (choices.empty()) return AddRule(fields, std::move(rule), hub, here, maps);
     for (const std::string& choice : choices) {
       const auto chosen = [&](std::vector<std::string> names) {
         for (std::string& name : names) name = Choose(std::move(name), choices, choice);
         return names;
       };
-      RESHARD_TRY(AddChoices(fields, rule, chosen(hub), chosen(here), map));
+      RESHARD_TRY(AddChoices(fields, rule, chosen(hub), chosen(here), maps));
     }
     return {};
   }
 
   Result<> AddRule(const TomlFields& fields, Rule rule, const std::vector<std::string>& hub,
-                   const std::vector<std::string>& here, const std::string& map) {
+                   const std::vector<std::string>& here, const std::vector<std::string>& maps) {
     RESHARD_ASSIGN(rule.hub, Patterns(fields, hub));
     RESHARD_ASSIGN(rule.here, Patterns(fields, here));
     if (rule.kind == Rule::Kind::kMove || rule.kind == Rule::Kind::kCopy)
-      RESHARD_TRY(MakeFusion(fields, map, &rule));
+      RESHARD_TRY(MakeFusions(fields, maps, &rule));
     lines_.push_back(fields.line());
     recipe_.rules_.push_back(std::move(rule));
     return {};
@@ -226,6 +247,30 @@ class Recipe::Reader {
             nullptr, fmt::format("'{}' and '{}' have different captures", patterns[0].text(),
                                  pattern.text())));
     return patterns;
+  }
+
+  // Several maps are of several forms of one hub tensor, and make the same of each.
+  Result<> MakeFusions(const TomlFields& fields, const std::vector<std::string>& maps, Rule* rule) {
+    if (maps.size() < 2) return MakeFusion(fields, maps.empty() ? "" : maps[0], rule);
+    if (rule->kind != Rule::Kind::kMove || rule->hub.size() > 1)
+      return std::unexpected(
+          fields.Fault(fields.Get("map"), "only a rule with one hub name may have several maps"));
+    const auto here_texts = [](const Rule& one) {
+      std::vector<std::string> texts;
+      for (size_t member = 0; member < one.here.size(); ++member)
+        texts.push_back(one.here_axes(member).text());
+      return texts;
+    };
+    RESHARD_TRY(MakeFusion(fields, maps[0], rule));
+    for (size_t i = 1; i < maps.size(); ++i) {
+      Rule other = *rule;
+      RESHARD_TRY(MakeFusion(fields, maps[i], &other));
+      if (here_texts(other) != here_texts(*rule))
+        return std::unexpected(
+            fields.Fault(fields.Get("map"), "the maps make different tensors here"));
+      rule->forms.push_back(std::move(other.fusion));
+    }
+    return {};
   }
 
   // Which side is the parts, and which capture counts them.
@@ -350,7 +395,7 @@ Result<std::vector<std::vector<Pattern>>> ReadDetect(TomlFields& top) {
 
 // The names that a rule claims on a side: no other rule may claim one of them.
 const std::vector<Pattern>* Claims(const Rule& rule, bool hub) {
-  if (hub) return rule.kind == Rule::Kind::kMove || rule.kind == Rule::Kind::kTie ? &rule.hub : nullptr;
+  if (hub) return rule.kind == Rule::Kind::kCopy ? nullptr : &rule.hub;
   return rule.kind == Rule::Kind::kTie ? nullptr : &rule.here;
 }
 
@@ -406,7 +451,7 @@ Result<Recipe> Recipe::Parse(std::string_view text, const std::string& origin,
     recipe.aliases_.push_back({std::move(*from), std::move(*to)});
   }
   Reader reader(recipe, part_text);
-  RESHARD_TRY(reader.ReadBody(top, origin, {.hub = {}, .here = {}, .roots = {""}}));
+  RESHARD_TRY(reader.ReadBody(top, origin, {.hub = {}, .here = {}, .roots = {""}, .when = {}}));
   RESHARD_TRY(top.NothingLeft());
   if (std::ranges::none_of(recipe.rules_,
                            [](const Rule& rule) { return rule.kind == Rule::Kind::kMove; }))

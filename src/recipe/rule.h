@@ -10,6 +10,7 @@
 #include "recipe/expression.h"
 #include "recipe/fusion.h"
 #include "recipe/pattern.h"
+#include "reshard/error.h"
 
 namespace reshard {
 
@@ -37,12 +38,13 @@ struct Rule {
     kMove,  ///< one side becomes the other
     kCopy,  ///< the here side is one more copy of what another rule moves
     kTie,   ///< the hub side repeats another hub tensor (`here` holds that one's hub name)
-    kDrop,  ///< the here side is left out
+    kDrop,  ///< the names are left out: those here, or, of a target of this flavor, those of the hub
   };
   Kind kind = Kind::kMove;
   std::vector<Pattern> hub;
   std::vector<Pattern> here;
   Fusion fusion;
+  std::vector<Fusion> forms;  ///< maps of other forms that the one hub tensor may have; its shape tells
   bool parts_here = false;
   std::string tp;   ///< axis that tensor parallelism cuts; empty: every rank has all of it
   std::string ep;   ///< capture or axis that expert parallelism deals out; empty: none
@@ -59,6 +61,17 @@ struct Rule {
   const std::vector<Pattern>& whole() const { return parts_here ? hub : here; }
   /// The axes of here tensor number `member`.
   const Axes& here_axes(size_t member) const;
+
+  /// The map that fits a hub tensor of this shape: `fusion` where there is no other. Errors are of
+  /// kind kMapping: none fits, or several do, which only the sizes could tell apart.
+  Result<const Fusion*> FusionFor(const Shape& hub, const Sizes& sizes) const;
+};
+
+/// What a recipe does not do, though a model or a layout asks for it.
+struct Refusal {
+  Expression when;
+  std::string why;
+  size_t scope = 0;
 };
 
 /// Where the names of a group of rules are looked up.

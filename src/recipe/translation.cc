@@ -110,7 +110,11 @@ class BoundRecipe::Translation {
     if (!match) return std::unexpected(recipe_.NoRule(tensor.name, !to_hub_));
     const Rule& rule = *match->rule;
     if (rule.kind == Rule::Kind::kDrop) {
-      mapping_->dropped.push_back({tensor.name, tensor.view.byte_size(), rule.note});
+      // A hub name may be another than the source's.
+      if (to_hub_)
+        mapping_->dropped.push_back({tensor.name, tensor.view.byte_size(), rule.note});
+      else
+        mapping_->dropped_parts.push_back({tensor.name, tensor.view, rule.note});
       return {};
     }
     if (rule.kind == Rule::Kind::kTie) {
@@ -157,6 +161,12 @@ class BoundRecipe::Translation {
     return {};
   }
 
+  // Which of its forms the hub's tensor has; towards the hub it is made in the first.
+  Result<const Fusion*> FusionOf(const Rule& rule, const View& input) const {
+    if (to_hub_) return &rule.fusion;
+    return rule.FusionFor(input.shape(), recipe_.sizes(rule));
+  }
+
   Result<> FuseGroup(Group& group) {
     const Rule& rule = *group.rule;
     std::vector<std::vector<View>> tensors;
@@ -168,7 +178,8 @@ class BoundRecipe::Translation {
         row.push_back(*views[member]);
       }
     }
-    RESHARD_ASSIGN(View whole, rule.fusion.Fuse(tensors, recipe_.sizes(rule)));
+    RESHARD_ASSIGN(const Fusion* const fusion, FusionOf(rule, tensors[0][0]));
+    RESHARD_ASSIGN(View whole, fusion->Fuse(tensors, recipe_.sizes(rule)));
     if (!to_hub_ && !rule.pad.empty()) {
       RESHARD_ASSIGN(whole, Pad(rule, std::move(whole)));
     }
@@ -193,14 +204,15 @@ class BoundRecipe::Translation {
     if (to_hub_ && !rule.pad.empty()) {
       RESHARD_ASSIGN(whole, Trim(rule, tensor));
     }
-    RESHARD_ASSIGN(const auto tensors, rule.fusion.Split(whole, recipe_.sizes(rule)));
+    RESHARD_ASSIGN(const Fusion* const fusion, FusionOf(rule, whole));
+    RESHARD_ASSIGN(const auto tensors, fusion->Split(whole, recipe_.sizes(rule)));
     for (size_t place = 0; place < tensors.size(); ++place) {
       if (!rule.fusion.stacked().empty())
         captures[rule.fusion.stacked()] = fmt::to_string(place);
       size_t member = 0;
       for (size_t i = 0; i < tensors[place].size(); ++i) {
         const View& view = tensors[place][i];
-        if (rule.fusion.parts()[i].zero) {
+        if (fusion->parts()[i].zero) {
           RESHARD_ASSIGN(View zeros, View::Fill(view.dtype(), view.shape()));
           RESHARD_TRY(AddCheck(tensor.name, view, std::move(zeros), "zeros that the recipe adds"));
         } else {
