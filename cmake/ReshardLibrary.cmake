@@ -1,9 +1,10 @@
-# reshard_library(NAME SOURCES... [LINKS targets] [TESTS files])
+# reshard_library(NAME [INTERNAL] SOURCES... [LINKS targets] [TESTS files])
 #
 # One folder of src/ is one static library with explicit links. TESTS become
-# one GoogleTest program `<name>_test`, built in developer mode only.
+# one GoogleTest program `<name>_test`, built in developer mode only. INTERNAL
+# ones are not part of the installed library.
 function(reshard_library name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS;PRIVATE_LINKS;TESTS;TEST_LINKS" ${ARGN})
+  cmake_parse_arguments(ARG "INTERNAL" "" "SOURCES;LINKS;PRIVATE_LINKS;TESTS;TEST_LINKS" ${ARGN})
   set(target reshard_${name})
   add_library(${target} STATIC ${ARG_SOURCES})
   target_include_directories(${target} PUBLIC
@@ -12,7 +13,9 @@ function(reshard_library name)
     $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_link_libraries(${target} PUBLIC ${ARG_LINKS} PRIVATE ${ARG_PRIVATE_LINKS})
   reshard_compile_options(${target})
-  set_property(GLOBAL APPEND PROPERTY RESHARD_LIBRARIES ${target})
+  if(NOT ARG_INTERNAL)
+    set_property(GLOBAL APPEND PROPERTY RESHARD_LIBRARIES ${target})
+  endif()
   if(RESHARD_DEVELOPER_MODE AND ARG_TESTS)
     reshard_test(${name}_test SOURCES ${ARG_TESTS} LINKS ${target} ${ARG_TEST_LINKS})
   endif()

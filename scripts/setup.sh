@@ -8,7 +8,7 @@ export PATH="/usr/bin:$PATH"
 
 build_packages=(
   g++ cmake ninja-build pkg-config
-  libsimdjson-dev libcli11-dev libfmt-dev libtomlplusplus-dev libpcre2-dev libxxhash-dev libzstd-dev zlib1g-dev
+  libsimdjson-dev libcli11-dev libfmt-dev libtomlplusplus-dev libyaml-dev libpcre2-dev libxxhash-dev libzstd-dev zlib1g-dev
 )
 cpp_test_packages=(libgtest-dev libgmock-dev librapidcheck-dev)
 python_test_packages=(python3 python3-venv)

@@ -21,6 +21,7 @@ struct Command {
 std::function<Result<>()> DeclareConvert(CLI::App& app);
 std::function<Result<>()> DeclareInspect(CLI::App& app);
 std::function<Result<>()> DeclareMerge(CLI::App& app);
+std::function<Result<>()> DeclareMmConvert(CLI::App& app);
 std::function<Result<>()> DeclarePlan(CLI::App& app);
 std::function<Result<>()> DeclareRecipe(CLI::App& app);
 std::function<Result<>()> DeclareVerify(CLI::App& app);

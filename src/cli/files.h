@@ -19,6 +19,18 @@ inline Result<std::string> ReadFile(const std::string& path) {
       .kind = ErrorKind::kUsage, .file = path, .found = "this file cannot be read"});
 }
 
+/// The same; of a file with more than `most` bytes only the first `most` + 1.
+inline Result<std::string> ReadFile(const std::string& path, size_t most) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text(most + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(file.gcount()));
+  // A directory opens, but cannot be read; an empty file ends at once.
+  if (file || file.eof()) return text;
+  return std::unexpected(Error{
+      .kind = ErrorKind::kUsage, .file = path, .found = "this file cannot be read"});
+}
+
 inline Result<> WriteFile(const std::string& path, const std::string& text) {
   std::ofstream file(path, std::ios::binary);
   file << text << std::flush;

@@ -24,6 +24,7 @@ constexpr Command kCommands[] = {
     {"verify", "check an output against its manifest", DeclareVerify},
     {"recipe", "list, show and check recipes", DeclareRecipe},
     {"merge-dcp-to-hf", "stand-in for VeOmni's merge_dcp_to_hf.py", DeclareMerge},
+    {"mm-convert", "stand-in for MindSpeed-MM's mm-convert", DeclareMmConvert},
 };
 
 constexpr const char* kFooter =
@@ -59,15 +60,12 @@ int Run(int argc, char** argv) {
   } catch (const CLI::Success& success) {
     return app.exit(success);
   } catch (const CLI::ParseError& fault) {
-    const CLI::App* at = &app;
-    for (const CLI::App* sub : app.get_subcommands()) at = sub;
     // A subcommand is also missing where its name was misspelt.
     const Unknown what = !app.remaining(true).empty() ? DescribeUnknown(app) : Unknown{.found = fault.what()};
     PrintError({.kind = ErrorKind::kUsage,
                 .found = what.found,
                 .expected = what.expected,
-                .help = at == &app ? "reshard --help"
-                                   : fmt::format("reshard {} --help", at->get_name())});
+                .help = FullName(Innermost(app)) + " --help"});
     return ExitCode(ErrorKind::kUsage);
   }
   CatchInterrupts();
