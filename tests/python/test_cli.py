@@ -12,7 +12,7 @@ from harness import checkpoints, cli, compare
 from harness.cli import DESTINATION, FIXTURES, MAPPING, NO, OK, SOURCE, USAGE
 
 SAMPLE = cli.REPOSITORY / "examples" / "tiny-llama-dcp"
-COMMANDS = ["inspect", "plan", "convert", "verify", "recipe", "merge-dcp-to-hf"]
+COMMANDS = ["inspect", "plan", "convert", "verify", "recipe", "merge-dcp-to-hf", "mm-convert"]
 
 
 def everything_below(directory: Path) -> list[str]:
