@@ -45,9 +45,14 @@ struct ConvertRequest {
   std::string recipe = "auto";
   std::string from_recipe = "auto";  ///< the source's flavor, where neither side is the hub's
   LayoutRequest layout{};            ///< how a Megatron target is dealt out
-  std::optional<uint64_t> iteration{};  ///< of a Megatron target; nothing: "release"
+  /// Of a Megatron target, or a DCP one in its root; nothing: "release".
+  std::optional<uint64_t> iteration{};
   VocabPadding vocab_padding{};
   uint32_t ranks = 1;              ///< whose files a DCP target has
+  /// A DCP target as Megatron and MindSpeed-MM keep it: its files in the iteration's directory below
+  /// the destination, named by the tracker file; its tensors under "model", beside
+  /// "checkpoint_version".
+  bool in_root = false;
   std::string like{};              ///< a Hugging Face directory whose names and files to take over
   Packing packing = Packing::kNatural;
   std::optional<DType> dtype{};    ///< floating tensors become this; nothing keeps them
@@ -60,8 +65,8 @@ struct ConvertRequest {
   std::vector<std::string> ignore{};    ///< expressions for source names that may be dropped
 };
 
-/// Reads what a target is: "hf", "dcp", "dcp:ranks=4", "megatron", "megatron:tp=2,pp=2" (the fields
-/// of ParseLayoutText). Errors are of kind kUsage.
+/// Reads what a target is: "hf", "dcp", "dcp:ranks=4", "dcp:ranks=4,in-root", "megatron",
+/// "megatron:tp=2,pp=2" (the fields of ParseLayoutText). Errors are of kind kUsage.
 Result<> ParseTarget(std::string_view text, ConvertRequest* request);
 std::string TargetText(const ConvertRequest& request);
 

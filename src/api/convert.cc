@@ -122,11 +122,14 @@ std::unexpected<Error> NothingToWrite(const Source& source, const Flavors& flavo
                     "there are"});
 }
 
+bool HasRoot(const ConvertRequest& request) {
+  return request.to == Kind::kMegatron || (request.to == Kind::kDcp && request.in_root);
+}
+
 // A Megatron root is shared by iterations: what appears at once is the iteration's directory.
 fs::path OutputDirectory(const ConvertRequest& request) {
   const fs::path destination = request.destination;
-  return request.to == Kind::kMegatron ? destination / megatron::IterationName(request.iteration)
-                                       : destination;
+  return HasRoot(request) ? destination / megatron::IterationName(request.iteration) : destination;
 }
 
 // Replacing the destination must not take the source with it, or the place we stand in.
@@ -255,7 +258,7 @@ Result<ConvertSummary> Conversion::Run(const RunOptions& options, Reporter& repo
       output.path() / kManifestName,
       WriteManifest(state_->request, plan, state_->recipe_text, report.files)));
   RESHARD_TRY(output.Commit());
-  if (state_->request.to == Kind::kMegatron)
+  if (HasRoot(state_->request))
     RESHARD_TRY(ReplaceTextFile(destination.parent_path() / megatron::kTrackerName,
                                 megatron::TrackerText(state_->request.iteration)));
 

@@ -86,10 +86,20 @@ Result<> PlanHf(const ConvertRequest& request, const std::vector<NamedView>& ten
 
 Result<> PlanDcp(const ConvertRequest& request, const std::vector<NamedView>& tensors,
                  Plan* plan) {
+  // MindSpeed-MM's converters save {"model": tensors, "checkpoint_version": 3.0}.
+  const std::string above = request.in_root ? "model." : "";
   std::vector<TensorDecl> declared;
-  for (const NamedView& tensor : tensors) declared.push_back(Declare(tensor.name, tensor.view));
-  RESHARD_ASSIGN(DcpOutput output,
-                 LayoutDcp(declared, {.ranks = request.ranks, .paths = {}, .objects = {}}));
+  std::vector<dcp::Path> paths;
+  std::vector<DcpObject> objects;
+  for (const NamedView& tensor : tensors) {
+    declared.push_back(Declare(above + tensor.name, tensor.view));
+    if (request.in_root) paths.push_back({"model", tensor.name});
+  }
+  if (request.in_root)
+    objects.push_back({.name = "checkpoint_version", .value = 3.0, .path = {"checkpoint_version"}});
+  RESHARD_ASSIGN(
+      DcpOutput output,
+      LayoutDcp(declared, {.ranks = request.ranks, .paths = paths, .objects = objects}));
   for (DcpFile& file : output.files) {
     std::vector<NamedView> pieces;
     FileContent content;
@@ -99,7 +109,7 @@ Result<> PlanDcp(const ConvertRequest& request, const std::vector<NamedView>& te
         RESHARD_ASSIGN(view, View::Slice(view, 0, slot.start, slot.count));
       }
       content.push_back(pieces.size());
-      pieces.push_back({tensors[slot.tensor].name, std::move(view)});
+      pieces.push_back({declared[slot.tensor].name, std::move(view)});
     }
     plan->files.push_back(
         FillSlots(std::move(file.path), std::move(file.layout), content, pieces));

@@ -48,19 +48,29 @@ Result<> ParseTarget(std::string_view text, ConvertRequest* request) {
     return Usage(fmt::format("no target is '{}'", text), "hf, megatron, dcp or dcp:ranks=N");
   request->to = static_cast<Kind>(known - kKinds.begin());
   if (request->to == Kind::kMegatron) return ParseLayoutText(how, &request->layout);
-  if (how.empty()) return {};
-  const auto ranks =
-      how.starts_with("ranks=") ? ParseNumber(how.substr(6), UINT32_MAX) : std::nullopt;
-  if (!ranks || *ranks < 1)
-    return Usage(fmt::format("no target is '{}'", text), "dcp:ranks=N with N from 1 on");
-  request->ranks = static_cast<uint32_t>(*ranks);
+  std::string_view rest = how;
+  while (!rest.empty()) {
+    const std::string_view field = rest.substr(0, rest.find(','));
+    rest.remove_prefix(std::min(field.size() + 1, rest.size()));
+    if (field == "in-root") {
+      request->in_root = true;
+      continue;
+    }
+    const auto ranks =
+        field.starts_with("ranks=") ? ParseNumber(field.substr(6), UINT32_MAX) : std::nullopt;
+    if (!ranks || *ranks < 1)
+      return Usage(fmt::format("no target is '{}'", text),
+                   "dcp:ranks=N with N from 1 on, dcp:in-root or both");
+    request->ranks = static_cast<uint32_t>(*ranks);
+  }
   return {};
 }
 
 std::string TargetText(const ConvertRequest& request) {
   const std::string_view kind = kKinds[static_cast<size_t>(request.to)];
   if (request.to == Kind::kMegatron) return WithLayout(kind, request.layout);
-  if (request.to == Kind::kDcp) return fmt::format("{}:ranks={}", kind, request.ranks);
+  if (request.to == Kind::kDcp)
+    return fmt::format("{}:ranks={}{}", kind, request.ranks, request.in_root ? ",in-root" : "");
   return std::string(kind);
 }
 

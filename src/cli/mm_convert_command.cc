@@ -124,8 +124,9 @@ Result<ConvertRequest> ReadRequest(const Converter& converter, MmMethod method,
     case MmMethod::kHfToMmDcp:
       request.source = hf;
       request.from = "hf";
-      request.destination = method == MmMethod::kHfToMm ? mm : mm + "/release";
+      request.destination = mm;
       request.to = method == MmMethod::kHfToMm ? Kind::kMegatron : Kind::kDcp;
+      request.in_root = request.to == Kind::kDcp;
       request.layout = *std::move(layout);
       if (auto read = ReadSelection(config, &request); !read)
         return std::unexpected(std::move(read).error());

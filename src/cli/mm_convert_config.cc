@@ -220,6 +220,7 @@ Result<> MmConfig::Set(std::string_view name, std::optional<std::string> text) {
   }
   if (std::string expected = Expected(field->type, *text); !expected.empty())
     return Usage(fmt::format("{} = '{}'", key, Printable(*text)), std::move(expected));
+  if (field->type == MmType::kLayers) std::erase(*text, ' ');
   values_.insert_or_assign(std::move(key), *std::move(text));
   return {};
 }

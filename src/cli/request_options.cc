@@ -27,7 +27,7 @@ void RequestOptions::Declare(CLI::App& app) {
   const std::string what = "Source and target";
   app.add_option("SRC", source, "a DCP, Hugging Face or Megatron directory, or a .pt file")->required();
   app.add_option("DST", destination, "the directory to write: out/my-model")->required();
-  app.add_option("--to", to, "target kind: hf, megatron, dcp or dcp:ranks=N [hf]")->group(what);
+  app.add_option("--to", to, "target kind: hf, megatron, dcp or dcp:ranks=N,in-root [hf]")->group(what);
   app.add_option("--from", from, "auto, dcp, hf, megatron, pt; megatron:tp=2,vit-tp=1 [auto]")
       ->group(what);
   app.add_option("--recipe", recipe, "how names map: auto, veomni, my.toml [auto]")->group(what);
@@ -94,7 +94,8 @@ Result<> RequestOptions::ParseLayout(ConvertRequest* request) const {
   for (Result<>& step : steps)
     if (!step) return step;
   if (request->to != Kind::kMegatron &&
-      (request->layout != LayoutRequest() || !pad_vocab_to.empty() || iteration != "release"))
+      (request->layout != LayoutRequest() || !pad_vocab_to.empty() ||
+       (iteration != "release" && !request->in_root)))
     return std::unexpected(Usage("layout flags without --to megatron", "--to megatron"));
   const auto number = ParseIteration(iteration);
   if (!number) return std::unexpected(number.error());

@@ -12,6 +12,7 @@ import torch
 import yaml
 from harness import cli, compare, tiny_multimodal
 from harness.mindspeed_reference import Layout
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 COMMAND = "mm-convert"
 METHODS = ["hf_to_mm", "mm_to_hf", "resplit", "hf_to_mm_dcp"]
@@ -117,7 +118,7 @@ def test_mm_to_hf(converter: str, tmp_path: Path, out: Path) -> None:
     compare.assert_reads_as(out, tensors)
     assert (out / "tokenizer.json").read_text() == "{}"
     weights = {path.name: compare.read_safetensors(path) for path in compare.weight_files(hf)}
-    assert {path.name: path.name for path in compare.weight_files(out)}.keys() == weights.keys()
+    assert {path.name for path in compare.weight_files(out)} == set(weights)
     for name, expected in weights.items():
         compare.assert_same(compare.read_safetensors(out / name), expected)
 
@@ -138,6 +139,22 @@ def test_resplit(converter: str, tmp_path: Path, out: Path) -> None:
     assets = ("--assets-from", hf)
     cli.ok("convert", tmp_path / "mm", tmp_path / "same", "--to", "megatron", *same, *assets)
     assert files_of(out) == files_of(tmp_path / "same")
+
+
+@pytest.mark.parametrize("converter", SELF)
+def test_hf_to_mm_dcp(converter: str, tmp_path: Path, out: Path) -> None:
+    """PyTorch rebuilds what MindSpeed-MM saves: the one rank's tensors, under "model"."""
+    hf, _ = published(converter, tmp_path / "hf")
+    whole = CONVERTERS[converter][3] if converter == "Qwen2_5_OmniConverter" else ONE
+    to_mm(converter, hf, tmp_path / "mm", whole)
+    cli.ok(COMMAND, converter, "hf_to_mm_dcp", "--cfg.mm_dir", out, "--cfg.hf_config.hf_dir", hf)
+
+    assert (out / "latest_checkpointed_iteration.txt").read_text() == "release"
+    dcp_to_torch_save(out / "release", tmp_path / "whole.pt")
+    have = torch.load(tmp_path / "whole.pt", weights_only=True)
+    assert have["checkpoint_version"] == 3.0
+    file = tmp_path / "mm" / "release" / "mp_rank_00" / "model_optim_rng.pt"
+    compare.assert_same_tensors(have["model"], torch.load(file, weights_only=True)["model"])
 
 
 @pytest.mark.parametrize("converter", list(CANONICAL))
