@@ -43,6 +43,7 @@ CASES = {
     "glm4_1v": [ONE, Layout([[0, 1, 3]], [[3, 1, 0]])],
     "internvl_qwen2": [ONE, LEADING_ZEROS, WIDE],
     "internvl_llama": [UNEVEN, WIDE_VIT],
+    "internvl_internlm2": [UNEVEN, LEADING_ZEROS],
     "deepseek_vl2": [ONE, EXPERTS, EXPERTS_ONLY],
     "deepseek_vl2_q_lora": [EXPERTS_CHUNKS, WIDE],
     "videoalign": [ONE, LEADING_ZEROS],
@@ -178,6 +179,46 @@ def test_the_names_that_transformers_5_holds(name: str, tmp_path: Path, out: Pat
     assert_ranks(out, reference.convert(model.tensors, model.config, layout))
 
 
+RESPLIT = [
+    pytest.param("qwen2_vl_tied", UNEVEN, ONE, id="stages of a tied model"),
+    pytest.param("qwen2_vl_tied", ONE, LEADING_ZEROS, id="a tied model in stages"),
+    pytest.param("qwen2_5_vl", WIDE, SHORTER_LIST, id="a tower on every stage"),
+    pytest.param("qwen2_5_omni", AUDIO, AUDIO_SHORTER, id="audio"),
+    pytest.param("qwen3_vl_moe", EXPERTS, EXPERTS_CHUNKS, id="experts"),
+    pytest.param("internvl_llama", WIDE_VIT, UNEVEN, id="uneven heads"),
+    pytest.param("deepseek_vl2_q_lora", EXPERTS_CHUNKS, WIDE, id="latent attention"),
+]
+
+
+@pytest.mark.parametrize(("name", "first", "second"), RESPLIT)
+def test_another_layout(
+    name: str, first: Layout, second: Layout, tmp_path: Path, out: Path
+) -> None:
+    """The same files as from the published model, without going there."""
+    source = published(name, tmp_path / "hf")
+    to_megatron(source, tmp_path / "first", first, RECIPE)
+    options = (*RECIPE, *second.options(), "--assets-from", source)
+    cli.ok("convert", tmp_path / "first", out, "--to", "megatron", *options)
+    assert_ranks(out, reference.convert(tiny(name).tensors, tiny(name).config, second))
+
+
+def test_the_thinker_alone_is_kept(tmp_path: Path, out: Path) -> None:
+    model = tiny("qwen2_5_omni")
+    rest = {"talker.model.norm.weight": torch.ones(4), "token2wav.w": torch.ones(4)}
+    tiny_multimodal.save(model.config, model.tensors | rest, tmp_path / "hf")
+    to_megatron(tmp_path / "hf", out, AUDIO, RECIPE)
+    assert_ranks(out, reference.convert(model.tensors, model.config, AUDIO))
+
+
+def test_a_reward_model_in_one_file_of_torch(tmp_path: Path, out: Path) -> None:
+    model = tiny("videoalign")
+    assets = published("videoalign", tmp_path / "hf")
+    torch.save(model.tensors, tmp_path / "model.pth")
+    options = (*RECIPE, *UNEVEN.options(), "--assets-from", assets, "--from", "pt")
+    cli.ok("convert", tmp_path / "model.pth", out, "--to", "megatron", *options)
+    assert_ranks(out, reference.convert(model.tensors, model.config, UNEVEN))
+
+
 # --- what must be refused ---------------------------------------------------------------------
 
 REFUSED = [
@@ -201,6 +242,38 @@ def test_refused(name: str, layout: Layout, tmp_path: Path, out: Path) -> None:
     assert done.returncode in (cli.USAGE, cli.MAPPING), done.stderr
     assert done.stderr
     assert not out.exists()
+
+
+def save_changed(name: str, directory: Path, **sizes: object) -> None:
+    """A model whose text config says something else."""
+    config = tiny(name).config
+    key = next(key for key in ("text_config", "language_config") if key in config)
+    tiny_multimodal.save(config | {key: config[key] | sizes}, tiny(name).tensors, directory)
+
+
+SAID_BY_CONFIG = [
+    pytest.param("deepseek_vl2", {"use_mla": False}, "latent attention", id="no names"),
+    # The shapes [8, 32, 24] and [8, 12, 32] would then be neither form of the experts.
+    pytest.param("qwen3_vl_moe", {"moe_intermediate_size": 10}, "experts", id="neither form"),
+]
+
+
+@pytest.mark.parametrize(("name", "sizes", "says"), SAID_BY_CONFIG)
+def test_refused_by_the_config(
+    name: str, sizes: dict[str, object], says: str, tmp_path: Path, out: Path
+) -> None:
+    save_changed(name, tmp_path / "hf", **sizes)
+    options = ("--to", "megatron", *RECIPE, *ONE.options())
+    done = cli.expect(cli.MAPPING, "convert", tmp_path / "hf", out, *options)
+    assert says in done.stderr
+    assert not out.exists()
+
+
+def test_a_canonical_vision_tower_is_not_cut(tmp_path: Path, out: Path) -> None:
+    source = published("qwen2_5_vl", tmp_path / "hf")
+    options = ("--to", "megatron", *CANONICAL, *UNEVEN.options())
+    done = cli.expect(cli.MAPPING, "convert", source, out, *options)
+    assert "vit_tp > 1" in done.stderr
 
 
 def test_a_tensor_that_no_rule_knows_is_refused(tmp_path: Path, out: Path) -> None:

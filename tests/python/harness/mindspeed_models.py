@@ -144,6 +144,24 @@ def stacked_experts(m: Maker, mlp: str, mm: str) -> None:
         m.put(f"{expert}.linear_fc2.weight", down[e].t(), columns)
 
 
+def internlm2_text(m: Maker, config: Config) -> None:
+    """Its fused attention is by groups as published."""
+    root = "language_model."
+    m.tensor(f"{root}model.tok_embeddings.weight", EMBEDDING, rows)
+    m.module(f"{root}model.norm", "text_decoder.decoder.final_layernorm")
+    m.module(f"{root}output", OUTPUT, rows)
+    for n in range(config["num_hidden_layers"]):
+        layer, mm = f"{root}model.layers.{n}", f"{T}.{n}"
+        m.module(f"{layer}.attention_norm", f"{mm}.input_layernorm")
+        m.module(f"{layer}.ffn_norm", f"{mm}.pre_mlp_layernorm")
+        groups = rows_of(config["num_key_value_heads"])
+        m.module(f"{layer}.attention.wqkv", f"{mm}.self_attention.linear_qkv", groups)
+        m.module(f"{layer}.attention.wo", f"{mm}.self_attention.linear_proj", columns)
+        w1, w3 = f"{layer}.feed_forward.w1", f"{layer}.feed_forward.w3"
+        m.join([w1, w3], f"{mm}.mlp.linear_fc1", cat, halves)
+        m.module(f"{layer}.feed_forward.w2", f"{mm}.mlp.linear_fc2", columns)
+
+
 def deepseek_text(m: Maker, config: Config) -> None:
     text_ends(m, "language.model.", "language.lm_head")
     heads = config["num_attention_heads"]

@@ -138,7 +138,11 @@ def make(tensors: Tensors, config: Config, canonical: bool) -> tuple[dict[str, M
         models.glm_vit(m, config["vision_config"])
         return m.finish(), [GLM_VISION, TEXT]
     elif architecture == "InternVLChatModel":
-        models.qwen_text(m, "language_model.model.", "language_model.lm_head", config["llm_config"])
+        llm = config["llm_config"]
+        if llm["architectures"] == ["InternLM2ForCausalLM"]:
+            models.internlm2_text(m, llm)
+        else:
+            models.qwen_text(m, "language_model.model.", "language_model.lm_head", llm)
         models.intern_vit(m, config["vision_config"])
         return m.finish(), [INTERN_VISION, TEXT]
     elif architecture == "DeepseekVLV2ForCausalLM":

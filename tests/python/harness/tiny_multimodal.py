@@ -154,7 +154,7 @@ def glm4_1v() -> Tiny:
 
 
 def internvl(llm: str, vit_heads: int = VIT_HEADS) -> Tiny:
-    """OpenGVLab's own code on the hub around a Qwen2 or a Llama."""
+    """OpenGVLab's own code on the hub around a Qwen2, a Llama or an InternLM2."""
     width = 4 * vit_heads
     shapes: Shapes = {
         "vision_model.embeddings.class_embedding": (1, 1, width),
@@ -168,16 +168,7 @@ def internvl(llm: str, vit_heads: int = VIT_HEADS) -> Tiny:
         layer = f"vision_model.encoder.layers.{n}"
         shapes |= _vit_layer(layer, width)
         shapes |= {f"{layer}.ls1": (width,), f"{layer}.ls2": (width,)}
-    shapes |= _decoder_ends("language_model.")
-    for n in range(DEPTH):
-        layer = f"language_model.model.layers.{n}"
-        shapes |= _decoder_norms(layer) | _gated_mlp(f"{layer}.mlp", FFN)
-        for kind, rows in (("q", HIDDEN), ("k", HIDDEN // 2), ("v", HIDDEN // 2)):
-            projection = _affine(f"{layer}.self_attn.{kind}_proj", rows, HIDDEN)
-            if llm == "Llama":
-                del projection[f"{layer}.self_attn.{kind}_proj.bias"]
-            shapes |= projection
-        shapes[f"{layer}.self_attn.o_proj.weight"] = (HIDDEN, HIDDEN)
+    shapes |= _internlm2() if llm == "InternLM2" else _internvl_qwen(llm)
     config = {
         "architectures": ["InternVLChatModel"],
         "model_type": "internvl_chat",
@@ -192,6 +183,43 @@ def internvl(llm: str, vit_heads: int = VIT_HEADS) -> Tiny:
         },
     }
     return Tiny(config, _random(shapes))
+
+
+def _internvl_qwen(llm: str) -> Shapes:
+    """A Qwen2, or a Llama, whose attention has no bias."""
+    shapes = _decoder_ends("language_model.")
+    for n in range(DEPTH):
+        layer = f"language_model.model.layers.{n}"
+        shapes |= _decoder_norms(layer) | _gated_mlp(f"{layer}.mlp", FFN)
+        for kind, rows in (("q", HIDDEN), ("k", HIDDEN // 2), ("v", HIDDEN // 2)):
+            projection = _affine(f"{layer}.self_attn.{kind}_proj", rows, HIDDEN)
+            if llm == "Llama":
+                del projection[f"{layer}.self_attn.{kind}_proj.bias"]
+            shapes |= projection
+        shapes[f"{layer}.self_attn.o_proj.weight"] = (HIDDEN, HIDDEN)
+    return shapes
+
+
+def _internlm2() -> Shapes:
+    """Queries, keys and values in one tensor, which is grouped already."""
+    root = "language_model."
+    shapes: Shapes = {
+        f"{root}model.tok_embeddings.weight": (VOCAB, HIDDEN),
+        f"{root}model.norm.weight": (HIDDEN,),
+        f"{root}output.weight": (VOCAB, HIDDEN),
+    }
+    for n in range(DEPTH):
+        layer = f"{root}model.layers.{n}"
+        shapes |= {
+            f"{layer}.attention_norm.weight": (HIDDEN,),
+            f"{layer}.ffn_norm.weight": (HIDDEN,),
+            f"{layer}.attention.wqkv.weight": (2 * HIDDEN, HIDDEN),
+            f"{layer}.attention.wo.weight": (HIDDEN, HIDDEN),
+            f"{layer}.feed_forward.w1.weight": (FFN, HIDDEN),
+            f"{layer}.feed_forward.w3.weight": (FFN, HIDDEN),
+            f"{layer}.feed_forward.w2.weight": (HIDDEN, FFN),
+        }
+    return shapes
 
 
 def deepseek_vl2(q_lora_rank: int | None) -> Tiny:
@@ -260,6 +288,7 @@ MODELS: dict[str, Callable[[], Tiny]] = {
     "glm4_1v": glm4_1v,
     "internvl_qwen2": lambda: internvl("Qwen2"),
     "internvl_llama": lambda: internvl("Llama", vit_heads=6),  # heads that four ranks cannot share
+    "internvl_internlm2": lambda: internvl("InternLM2"),
     "deepseek_vl2": lambda: deepseek_vl2(q_lora_rank=None),
     "deepseek_vl2_q_lora": lambda: deepseek_vl2(q_lora_rank=20),
     "videoalign": videoalign,
