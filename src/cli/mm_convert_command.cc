@@ -245,9 +245,11 @@ std::function<Result<>()> DeclareMmConvert(CLI::App& app) {
   for (const Converter& converter : kConverters) {
     CLI::App* of_class = app.add_subcommand(converter.name, converter.description);
     of_class->require_subcommand(1);
+    of_class->footer("");
     for (const Method& method : kMethods) {
       CLI::App* of_method = of_class->add_subcommand(method.name, method.description);
       of_method->alias(method.alias);
+      of_method->footer("");
       // Some hundred options in all: only those of the method at hand are declared.
       of_method->preparse_callback([&converter, &method, of_method, chosen](size_t) {
         auto command = std::make_shared<MethodCommand>(converter, method);

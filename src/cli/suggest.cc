@@ -47,10 +47,13 @@ Unknown DescribeUnknown(const CLI::App& app) {
     for (const std::string& long_name : candidate->get_lnames()) known.push_back("--" + long_name);
   Unknown unknown{.found = fmt::format("'{}' is not known here", Printable(argument))};
   const std::string nearest = Nearest(argument.substr(0, argument.find('=')), known);
-  if (!nearest.empty())
-    unknown.expected = fmt::format("perhaps {}", nearest);
-  else if (!is_option && !subcommands.empty())
-    unknown.expected = fmt::format("one of {}", fmt::join(subcommands, ", "));
+  const std::string all = is_option || subcommands.empty()
+                              ? ""
+                              : fmt::format("one of {}", fmt::join(subcommands, ", "));
+  if (nearest.empty())
+    unknown.expected = all;
+  else
+    unknown.expected = fmt::format("perhaps {}{}{}", nearest, all.empty() ? "" : "; ", all);
   return unknown;
 }
 

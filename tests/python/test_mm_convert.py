@@ -392,7 +392,7 @@ def test_help_at_each_level(converter: str | None, method: str | None) -> None:
     ("arguments", "expected"),
     [
         (["Qwen2VLConvertor"], "perhaps Qwen2VLConverter"),
-        (["WanConverter", "hf_to_mm"], "one of Qwen2VLConverter, "),
+        (["WanConverter", "hf_to_mm"], "; one of Qwen2VLConverter, "),
         (["WanConverter", "hf_to_mm", "--cfg.x", "y"], "one of Qwen2VLConverter, "),
         (["Qwen2VLConverter", "hf_to_m"], "perhaps hf_to_mm"),
         (["Qwen2_5_VLConverter", "lora_mm_to_hf"], "one of hf_to_mm, "),
