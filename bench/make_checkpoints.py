@@ -1,21 +1,26 @@
-"""Makes what bench/dcp_to_hf.py measures. Run by it, in a process of its own.
+"""Makes what bench/dcp_to_hf.py and bench/hf_to_megatron.py measure. Run by them, in a process of
+its own.
 
 python bench/make_checkpoints.py model DIR       2.4 GB of float32 from four gloo processes
 python bench/make_checkpoints.py metadata DIR    a `.metadata` with a million chunks
+python bench/make_checkpoints.py hf DIR          1.2 GB of bfloat16 in three safetensors files
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
+from safetensors.torch import save_file
 from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
@@ -105,5 +110,58 @@ def make_metadata(directory: Path) -> None:
         pickle.dump(Metadata(tensors, planner_data, storage), file)
 
 
+QWEN: dict[str, Any] = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "model_type": "qwen2",
+    "num_hidden_layers": 10,
+    "hidden_size": 2048,
+    "intermediate_size": 5632,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "vocab_size": 32_000,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+}
+HF_FILES = 3
+
+
+def qwen_shapes() -> dict[str, tuple[int, ...]]:
+    """A dense decoder with 603 million parameters."""
+    hidden, intermediate = QWEN["hidden_size"], QWEN["intermediate_size"]
+    vocabulary, kv = QWEN["vocab_size"], hidden // 2
+    result: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocabulary, hidden)}
+    for i in range(QWEN["num_hidden_layers"]):
+        layer = f"model.layers.{i}"
+        for name, rows in (("q", hidden), ("k", kv), ("v", kv)):
+            result[f"{layer}.self_attn.{name}_proj.weight"] = (rows, hidden)
+            result[f"{layer}.self_attn.{name}_proj.bias"] = (rows,)
+        result |= {
+            f"{layer}.self_attn.o_proj.weight": (hidden, hidden),
+            f"{layer}.mlp.gate_proj.weight": (intermediate, hidden),
+            f"{layer}.mlp.up_proj.weight": (intermediate, hidden),
+            f"{layer}.mlp.down_proj.weight": (hidden, intermediate),
+            f"{layer}.input_layernorm.weight": (hidden,),
+            f"{layer}.post_attention_layernorm.weight": (hidden,),
+        }
+    return result | {"model.norm.weight": (hidden,), "lm_head.weight": (vocabulary, hidden)}
+
+
+def make_hf(directory: Path) -> None:
+    torch.manual_seed(0)
+    shapes = list(qwen_shapes().items())
+    directory.mkdir(parents=True)
+    weight_map = {}
+    for i in range(HF_FILES):
+        part = shapes[len(shapes) * i // HF_FILES : len(shapes) * (i + 1) // HF_FILES]
+        tensors = {name: torch.randn(shape, dtype=torch.bfloat16) for name, shape in part}
+        file = f"model-{i + 1:05d}-of-{HF_FILES:05d}.safetensors"
+        save_file(tensors, directory / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(tensors, file)
+    index = {"metadata": {}, "weight_map": weight_map}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
+    (directory / "config.json").write_text(json.dumps(QWEN, indent=2))
+
+
 if __name__ == "__main__":
-    {"model": make_model, "metadata": make_metadata}[sys.argv[1]](Path(sys.argv[2]))
+    makers = {"model": make_model, "metadata": make_metadata, "hf": make_hf}
+    makers[sys.argv[1]](Path(sys.argv[2]))

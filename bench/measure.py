@@ -16,6 +16,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Run:
     seconds: float
+    cpu_seconds: float  # of user and system, all threads together
     peak_bytes: int
     stdout: str
 
@@ -33,4 +34,4 @@ def run(command: Sequence[object]) -> Run:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise SystemExit(f"exit {process.returncode}: {' '.join(arguments)}")
-    return Run(seconds, usage.ru_maxrss * 1024, stdout)
+    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, stdout)
