@@ -8,6 +8,7 @@
 
 #include "base/endian.h"
 #include "base/try.h"
+#include "engine/crc32.h"
 
 namespace reshard {
 
@@ -87,8 +88,7 @@ void FileJob::AddToCrcs(uint64_t block, uint64_t begin, std::span<const std::byt
     const size_t index = static_cast<size_t>(range - ranges.begin());
     if (parts.empty() || parts.back().first != index) parts.push_back({index, {}});
     CrcPart& part = parts.back().second;
-    part.crc = static_cast<uint32_t>(crc32_z(
-        part.crc, reinterpret_cast<const Bytef*>(bytes.data() + (from - begin)), to - from));
+    part.crc = UpdateCrc32(part.crc, bytes.subspan(from - begin, to - from));
     part.length += to - from;
   }
 }
