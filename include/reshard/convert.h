@@ -59,8 +59,8 @@ class Conversion {
 
   const PlanSummary& summary() const;
 
-  /// The whole plan as a value.
-  PlanDescription Describe() const;
+  /// The plan as a value, whole unless it is asked for without its tensors.
+  PlanDescription Describe(Detail detail = Detail::kTensors) const;
 
   /// Writes the output and gives it its name, last of all. On an error nothing is visible under the
   /// destination's name; what is finished stays beside it for the next run.

@@ -45,8 +45,12 @@ struct PlannedTensor {
 struct PlannedFile {
   std::string path;  ///< relative to the destination
   uint64_t byte_size = 0;
-  std::vector<PlannedTensor> tensors;  ///< empty for what holds no tensors (assets, the index)
+  /// Empty for what holds no tensors (assets, the index), and with Detail::kFiles.
+  std::vector<PlannedTensor> tensors;
 };
+
+/// How much of a plan is described: the tensors of a large one are many times its files.
+enum class Detail : uint8_t { kFiles, kTensors };
 
 /// A plan as a value to print or compare; see docs/json.md for its JSON form.
 struct PlanDescription {

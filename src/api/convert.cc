@@ -181,8 +181,8 @@ Conversion& Conversion::operator=(Conversion&&) noexcept = default;
 Conversion::~Conversion() = default;
 
 const PlanSummary& Conversion::summary() const { return state_->plan.summary; }
-PlanDescription Conversion::Describe() const {
-  return reshard::Describe(state_->plan, state_->source->catalog());
+PlanDescription Conversion::Describe(Detail detail) const {
+  return reshard::Describe(state_->plan, state_->source->catalog(), detail);
 }
 
 Result<Conversion> Conversion::Prepare(const ConvertRequest& request, Reporter& reporter) {
@@ -224,7 +224,7 @@ Result<Conversion> Conversion::Prepare(const ConvertRequest& request, Reporter& 
       RESHARD_TRY(PlanAssets(assets, MainDType(target.mapping.tensors), &plan));
       break;
     case Kind::kDcp: RESHARD_TRY(PlanDcp(request, target.mapping.tensors, &plan)); break;
-    case Kind::kMegatron: RESHARD_TRY(PlanMegatron(target, &plan)); break;
+    case Kind::kMegatron: RESHARD_TRY(PlanMegatron(std::move(target), &plan)); break;
   }
   if (request.to != Kind::kHf) PlanConfig(assets, &plan);
   RESHARD_TRY(CheckPlan(plan, catalog,

@@ -118,16 +118,16 @@ Result<> PlanDcp(const ConvertRequest& request, const std::vector<NamedView>& te
   return {};
 }
 
-Result<> PlanMegatron(const TargetTensors& target, Plan* plan) {
+Result<> PlanMegatron(TargetTensors target, Plan* plan) {
   using megatron::ChunkDecl;
   const Layout& layout = target.layout;
   // Each file's tensors, chunk after chunk.
-  std::map<std::tuple<int64_t, int64_t, int64_t>, std::vector<std::vector<const RankTensor*>>> ranks;
+  std::map<std::tuple<int64_t, int64_t, int64_t>, std::vector<std::vector<RankTensor*>>> ranks;
   for (int64_t tp = 0; tp < layout.ranks; ++tp)
     for (int64_t pp = 0; pp < layout.pp; ++pp)
       for (int64_t ep = 0; ep < layout.ep; ++ep)
         if (layout.Exists(tp, ep)) ranks[{tp, pp, ep}].resize(static_cast<size_t>(layout.vpp));
-  for (const RankTensor& tensor : target.ranks)
+  for (RankTensor& tensor : target.ranks)
     ranks[{tensor.tp, tensor.pp, tensor.ep}][static_cast<size_t>(tensor.chunk)].push_back(&tensor);
 
   const megatron::RankSizes sizes{.tp = static_cast<uint32_t>(layout.ranks),
@@ -147,10 +147,11 @@ Result<> PlanMegatron(const TargetTensors& target, Plan* plan) {
       const std::string key =
           megatron::FormatChunk(chunk, static_cast<uint32_t>(layout.vpp));
       auto& own = declared.emplace_back();
-      for (const RankTensor* tensor : chunks[chunk]) {
+      for (RankTensor* tensor : chunks[chunk]) {
         own.push_back(Declare(tensor->name, tensor->view));
         content.push_back(tensors.size());
-        tensors.push_back({layout.vpp > 1 ? key + "/" + tensor->name : tensor->name, tensor->view});
+        if (layout.vpp > 1) tensor->name.insert(0, key + "/");
+        tensors.push_back({std::move(tensor->name), std::move(tensor->view)});
       }
       decls.push_back({key, own});
     }

@@ -23,7 +23,7 @@ Result<> PlanHf(const ConvertRequest& request, const std::vector<NamedView>& ten
 Result<> PlanDcp(const ConvertRequest& request, const std::vector<NamedView>& tensors, Plan* plan);
 
 /// Adds the files of all ranks of a Megatron iteration. Errors are of kind kMapping.
-Result<> PlanMegatron(const TargetTensors& target, Plan* plan);
+Result<> PlanMegatron(TargetTensors target, Plan* plan);
 
 }  // namespace reshard
 

@@ -58,7 +58,8 @@ Result<> ShowPlan(const ConvertRequest& request, const SayingOptions& saying,
   ConsoleReporter reporter(without_events.verbosity(), false);
   const auto conversion = Conversion::Prepare(request, reporter);
   if (!conversion) return std::unexpected(conversion.error());
-  const PlanDescription plan = conversion->Describe();
+  const bool whole = saying.json || !file.empty();
+  const PlanDescription plan = conversion->Describe(whole ? Detail::kTensors : Detail::kFiles);
   if (!file.empty()) {
     if (auto written = WriteFile(file, PlanJson(request, plan)); !written) return written;
     if (!saying.quiet)

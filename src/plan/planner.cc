@@ -101,6 +101,7 @@ FilePlan FillSlots(std::string path, FileLayout layout, const FileContent& conte
                 .size = layout.size,
                 .literals = std::move(layout.literals),
                 .late_crcs = std::move(layout.late_crcs)};
+  file.slots.reserve(content.size());
   for (size_t i = 0; i < content.size(); ++i) {
     const NamedView& tensor = tensors[content[i]];
     file.slots.push_back(

@@ -63,7 +63,7 @@ void Summarize(const Catalog& catalog, std::string_view recipe_text, std::string
                Plan* plan);
 
 /// The plan as a value to print.
-PlanDescription Describe(const Plan& plan, const Catalog& catalog);
+PlanDescription Describe(const Plan& plan, const Catalog& catalog, Detail detail);
 
 /// Compares names with runs of digits by their value: "a2" before "a10".
 bool NaturalLess(std::string_view a, std::string_view b);

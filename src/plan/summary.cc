@@ -17,6 +17,11 @@ class PlanHash {
     Add(text.size());
     XXH3_128bits_update(state_.get(), text.data(), text.size());
   }
+  void Add(const View& view, const Catalog& catalog) {
+    text_.clear();
+    view.AppendTo(&text_, catalog);
+    Add(text_);
+  }
   void Add(uint64_t value) { XXH3_128bits_update(state_.get(), &value, sizeof value); }
 
   std::string Hex() const {
@@ -28,18 +33,25 @@ class PlanHash {
   struct Free {
     void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
   };
+  std::string text_;  // of the view that is added
   std::unique_ptr<XXH3_state_t, Free> state_{XXH3_createState()};
 };
 
-// The bytes of the source that a view reads; what is read twice counts twice.
-uint64_t BytesRead(const View& view) {
+// What a view reads of the source; what is read twice counts twice.
+struct Reads {
   uint64_t bytes = 0;
+  size_t chunks = 0;
+};
+
+Reads ReadsOf(const View& view, const Catalog& catalog) {
+  Reads reads;
   (void)LowerWhole(view, [&](const Region& region) -> Result<> {
-    if (region.source != Region::kFill)
-      bytes += static_cast<uint64_t>(region.numel() * ItemSize(region.source_dtype));
+    if (region.source == Region::kFill) return {};
+    reads.bytes += static_cast<uint64_t>(region.numel() * ItemSize(region.source_dtype));
+    reads.chunks += catalog.tensors()[region.source].chunk_count;
     return {};
   });
-  return bytes;
+  return reads;
 }
 
 bool Casts(const View& view) {
@@ -68,29 +80,25 @@ void Summarize(const Catalog& catalog, std::string_view recipe_text, std::string
     for (const Slot& slot : file.slots) {
       hash.Add(slot.name);
       hash.Add(slot.offset);
-      hash.Add(slot.view.ToString(catalog));
+      hash.Add(slot.view, catalog);
       ++summary.tensors;
       summary.casts += Casts(slot.view);
-      size_t chunks = 0;
-      (void)LowerWhole(slot.view, [&](const Region& region) -> Result<> {
-        if (region.source == Region::kFill) return {};
-        chunks += catalog.tensors()[region.source].chunk_count;
-        return {};
-      });
-      summary.assembled += chunks > 1;
-      summary.bytes_read += BytesRead(slot.view);
+      const Reads reads = ReadsOf(slot.view, catalog);
+      summary.assembled += reads.chunks > 1;
+      summary.bytes_read += reads.bytes;
     }
   }
   hash.Add(plan->checks.size());
   for (const Check& check : plan->checks) {
     hash.Add(check.name);
-    hash.Add(check.view.ToString(catalog));
-    hash.Add(check.equals.ToString(catalog));
-    summary.bytes_read += BytesRead(check.view) + BytesRead(check.equals);
+    hash.Add(check.view, catalog);
+    hash.Add(check.equals, catalog);
+    summary.bytes_read +=
+        ReadsOf(check.view, catalog).bytes + ReadsOf(check.equals, catalog).bytes;
   }
   for (const Dropped& drop : plan->dropped) hash.Add(drop.name);
   hash.Add(plan->dropped.size());
-  for (const DroppedPart& part : plan->dropped_parts) hash.Add(part.view.ToString(catalog));
+  for (const DroppedPart& part : plan->dropped_parts) hash.Add(part.view, catalog);
   summary.bytes_written = plan->total_bytes();
   summary.checks = plan->checks.size();
   summary.dropped_tensors = plan->dropped.size();
@@ -98,7 +106,7 @@ void Summarize(const Catalog& catalog, std::string_view recipe_text, std::string
   summary.plan_id = hash.Hex();
 }
 
-PlanDescription Describe(const Plan& plan, const Catalog& catalog) {
+PlanDescription Describe(const Plan& plan, const Catalog& catalog, Detail detail) {
   PlanDescription description{.summary = plan.summary,
                               .dropped = plan.dropped,
                               .warnings = plan.warnings,
@@ -109,6 +117,8 @@ PlanDescription Describe(const Plan& plan, const Catalog& catalog) {
     PlannedFile& planned = description.files.emplace_back();
     planned.path = file.path;
     planned.byte_size = file.size;
+    if (detail == Detail::kFiles) continue;
+    planned.tensors.reserve(file.slots.size());
     for (const Slot& slot : file.slots)
       planned.tensors.push_back({.name = slot.name,
                                  .dtype = std::string(DTypeName(slot.view.dtype())),

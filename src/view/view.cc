@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <numeric>
 
 #include "base/checked_math.h"
@@ -18,8 +19,18 @@ Error ViewError(std::string found, std::string expected) {
 
 }  // namespace
 
+View::View(Node node) : node_(std::make_shared<const Node>(std::move(node))) {}
+
+std::span<const size_t> View::dims() const { return node_->lists->dims; }
+std::span<const int64_t> View::starts() const { return node_->lists->starts; }
+
+std::span<const View> View::inputs() const {
+  if (node_->input.node_) return {&node_->input, 1};
+  return node_->lists ? std::span<const View>(node_->lists->inputs) : std::span<const View>();
+}
+
 View View::Source(uint32_t tensor, DType dtype, Shape shape) {
-  return View(Node{.op = Op::kSource, .dtype = dtype, .shape = std::move(shape), .source = tensor});
+  return View(Node{.op = Op::kSource, .dtype = dtype, .source = tensor, .shape = std::move(shape)});
 }
 
 Result<View> View::Fill(DType dtype, Shape shape, double value) {
@@ -29,7 +40,7 @@ Result<View> View::Fill(DType dtype, Shape shape, double value) {
   if (value != 0 && !IsCastable(dtype))
     return std::unexpected(ViewError(fmt::format("a fill of {} in {}", value, DTypeName(dtype)),
                                      "zero, or a type among float16, bfloat16, float32, float64"));
-  return View(Node{.op = Op::kFill, .dtype = dtype, .shape = std::move(shape), .value = value});
+  return View(Node{.op = Op::kFill, .dtype = dtype, .value = value, .shape = std::move(shape)});
 }
 
 Result<View> View::Slice(const View& of, size_t dim, int64_t start, int64_t length) {
@@ -56,11 +67,11 @@ Result<View> View::Slice(const View& of, size_t dim, int64_t start, int64_t leng
   sliced[dim] = length;
   return View(Node{.op = Op::kSlice,
                    .dtype = of.dtype(),
-                   .shape = std::move(sliced),
-                   .dim = dim,
                    .casts = of.node_->casts,
-                   .inputs = {of},
-                   .starts = {start}});
+                   .dim = dim,
+                   .start = start,
+                   .shape = std::move(sliced),
+                   .input = of});
 }
 
 Result<View> View::Concat(std::vector<View> parts, size_t dim) {
@@ -94,11 +105,11 @@ Result<View> View::Concat(std::vector<View> parts, size_t dim) {
   const DType dtype = parts[0].dtype();
   return View(Node{.op = Op::kConcat,
                    .dtype = dtype,
-                   .shape = std::move(shape),
-                   .dim = dim,
                    .casts = casts,
-                   .inputs = std::move(parts),
-                   .starts = std::move(starts)});
+                   .dim = dim,
+                   .shape = std::move(shape),
+                   .lists = std::make_shared<const Lists>(
+                       Lists{.inputs = std::move(parts), .starts = std::move(starts)})});
 }
 
 Result<View> View::Reshape(const View& of, Shape shape) {
@@ -109,9 +120,9 @@ Result<View> View::Reshape(const View& of, Shape shape) {
   if (of.op() == Op::kReshape) return Reshape(of.inputs()[0], std::move(shape));
   return View(Node{.op = Op::kReshape,
                    .dtype = of.dtype(),
-                   .shape = std::move(shape),
                    .casts = of.node_->casts,
-                   .inputs = {of}});
+                   .shape = std::move(shape),
+                   .input = of});
 }
 
 Result<View> View::Permute(const View& of, std::vector<size_t> dims) {
@@ -127,18 +138,18 @@ Result<View> View::Permute(const View& of, std::vector<size_t> dims) {
   for (size_t dim : dims) shape.push_back(of.shape()[dim]);
   return View(Node{.op = Op::kPermute,
                    .dtype = of.dtype(),
-                   .shape = std::move(shape),
                    .casts = of.node_->casts,
-                   .inputs = {of},
-                   .dims = std::move(dims)});
+                   .shape = std::move(shape),
+                   .input = of,
+                   .lists = std::make_shared<const Lists>(Lists{.dims = std::move(dims)})});
 }
 
 View View::Repeat(const View& of) {
   return View(Node{.op = Op::kRepeat,
                    .dtype = of.dtype(),
-                   .shape = of.shape(),
                    .casts = of.node_->casts,
-                   .inputs = {of}});
+                   .shape = of.shape(),
+                   .input = of});
 }
 
 Result<View> View::Cast(const View& of, DType dtype) {
@@ -150,7 +161,7 @@ Result<View> View::Cast(const View& of, DType dtype) {
   if (of.node_->casts)
     return std::unexpected(ViewError("a cast of a cast", "one cast between source and target"));
   return View(
-      Node{.op = Op::kCast, .dtype = dtype, .shape = of.shape(), .casts = true, .inputs = {of}});
+      Node{.op = Op::kCast, .dtype = dtype, .casts = true, .shape = of.shape(), .input = of});
 }
 
 uint64_t View::byte_size() const {
@@ -160,29 +171,56 @@ uint64_t View::byte_size() const {
 }
 
 std::string View::ToString(const Catalog& catalog) const {
+  std::string text;
+  AppendTo(&text, catalog);
+  return text;
+}
+
+void View::AppendTo(std::string* text, const Catalog& catalog) const {
+  const auto end = std::back_inserter(*text);
   switch (op()) {
     case Op::kSource:
-      return fmt::format("\"{}\"", catalog.tensors()[source()].name);
+      *text += '"';
+      *text += catalog.tensors()[source()].name;
+      *text += '"';
+      return;
     case Op::kFill:
-      return fmt::format("fill({}, {})", ShapeText(shape()), value());
+      fmt::format_to(end, "fill({}, {})", ShapeText(shape()), value());
+      return;
+    case Op::kConcat:
+      fmt::format_to(end, "concat(dim={}", dim());
+      for (const View& input : inputs()) {
+        *text += ", ";
+        input.AppendTo(text, catalog);
+      }
+      *text += ')';
+      return;
     case Op::kReshape:
-      return fmt::format("reshape({}, {})", inputs()[0].ToString(catalog), ShapeText(shape()));
+      *text += "reshape(";
+      inputs()[0].AppendTo(text, catalog);
+      fmt::format_to(end, ", {})", ShapeText(shape()));
+      return;
     case Op::kPermute:
-      return fmt::format("permute({}, [{}])", inputs()[0].ToString(catalog),
-                         fmt::join(dims(), ", "));
-    case Op::kRepeat: return fmt::format("repeat({})", inputs()[0].ToString(catalog));
+      *text += "permute(";
+      inputs()[0].AppendTo(text, catalog);
+      fmt::format_to(end, ", [{}])", fmt::join(dims(), ", "));
+      return;
+    case Op::kRepeat:
+      *text += "repeat(";
+      inputs()[0].AppendTo(text, catalog);
+      *text += ')';
+      return;
     case Op::kSlice:
-      return fmt::format("slice({}, dim={}, start={}, length={})", inputs()[0].ToString(catalog),
-                         dim(), start(), shape()[dim()]);
-    case Op::kConcat: {
-      std::string text = fmt::format("concat(dim={}", dim());
-      for (const View& input : inputs()) text += ", " + input.ToString(catalog);
-      return text + ")";
-    }
+      *text += "slice(";
+      inputs()[0].AppendTo(text, catalog);
+      fmt::format_to(end, ", dim={}, start={}, length={})", dim(), start(), shape()[dim()]);
+      return;
     case Op::kCast:
-      return fmt::format("cast({}, {})", inputs()[0].ToString(catalog), DTypeName(dtype()));
+      *text += "cast(";
+      inputs()[0].AppendTo(text, catalog);
+      fmt::format_to(end, ", {})", DTypeName(dtype()));
+      return;
   }
-  return {};
 }
 
 }  // namespace reshard

@@ -48,40 +48,61 @@ class View {
   /// view to any of its sources. A cast to the type that it has is the view itself.
   static Result<View> Cast(const View& of, DType dtype);
 
-  DType dtype() const { return node_->dtype; }
-  const Shape& shape() const { return node_->shape; }
+  DType dtype() const;
+  const Shape& shape() const;
   /// Bytes of all its elements; fits in 63 bits, as the bytes of its sources do.
   uint64_t byte_size() const;
 
-  Op op() const { return node_->op; }
-  uint32_t source() const { return node_->source; }               ///< kSource
-  size_t dim() const { return node_->dim; }                       ///< kSlice, kConcat
-  int64_t start() const { return node_->starts.front(); }         ///< kSlice
-  double value() const { return node_->value; }                   ///< kFill
-  std::span<const size_t> dims() const { return node_->dims; }    ///< kPermute
-  std::span<const View> inputs() const { return node_->inputs; }  ///< none for kSource and kFill
-  /// kConcat: where each part starts along dim().
-  std::span<const int64_t> starts() const { return node_->starts; }
+  Op op() const;
+  uint32_t source() const;                  ///< kSource
+  size_t dim() const;                       ///< kSlice, kConcat
+  int64_t start() const;                    ///< kSlice
+  double value() const;                     ///< kFill
+  std::span<const size_t> dims() const;     ///< kPermute
+  std::span<const View> inputs() const;     ///< none for kSource and kFill
+  std::span<const int64_t> starts() const;  ///< kConcat: where each part starts along dim()
 
   /// The view as text, e.g. cast("a", bfloat16); sources are named from `catalog`.
   std::string ToString(const Catalog& catalog) const;
 
+  /// Appends what ToString gives.
+  void AppendTo(std::string* text, const Catalog& catalog) const;
+
  private:
-  struct Node {
-    Op op;
-    DType dtype;
-    Shape shape;
-    uint32_t source = 0;
-    size_t dim = 0;
-    bool casts = false;  // a cast lies at or below this node
-    double value = 0;
-    std::vector<View> inputs{};
-    std::vector<int64_t> starts{};
-    std::vector<size_t> dims{};
-  };
-  explicit View(Node node) : node_(std::make_shared<const Node>(std::move(node))) {}
-  std::shared_ptr<const Node> node_;
+  struct Node;
+  struct Lists;
+  explicit View(Node node);
+  explicit View(std::shared_ptr<const Node> node) : node_(std::move(node)) {}
+  std::shared_ptr<const Node> node_;  // none only in a node without input
 };
+
+// What only a few nodes have. Plans of large models hold a million nodes.
+struct View::Lists {
+  std::vector<View> inputs{};
+  std::vector<int64_t> starts{};
+  std::vector<size_t> dims{};
+};
+
+struct View::Node {
+  Op op;
+  DType dtype;
+  bool casts = false;  // a cast lies at or below this node
+  uint32_t source = 0;
+  size_t dim = 0;
+  int64_t start = 0;
+  double value = 0;
+  Shape shape;
+  View input{nullptr};                   // of the nodes that have one
+  std::shared_ptr<const Lists> lists{};  // of kConcat and kPermute
+};
+
+inline DType View::dtype() const { return node_->dtype; }
+inline const Shape& View::shape() const { return node_->shape; }
+inline View::Op View::op() const { return node_->op; }
+inline uint32_t View::source() const { return node_->source; }
+inline size_t View::dim() const { return node_->dim; }
+inline int64_t View::start() const { return node_->start; }
+inline double View::value() const { return node_->value; }
 
 }  // namespace reshard
 

@@ -69,6 +69,8 @@ FileLayout ArchiveLayout::Finish() && {
   AppendEndRecords(directory_offset);
   FlushText();
   layout_.size = text_offset_;
+  layout_.literals.shrink_to_fit();
+  layout_.late_crcs.shrink_to_fit();
   return std::move(layout_);
 }
 
@@ -170,7 +172,9 @@ void ArchiveLayout::AppendEndRecords(uint64_t directory_offset) {
 
 void ArchiveLayout::FlushText() {
   const uint64_t next = position();
-  if (!text_.empty()) layout_.literals.push_back({text_offset_, std::exchange(text_, {})});
+  // A copy has no room to spare: plans hold a literal for each tensor.
+  if (!text_.empty()) layout_.literals.push_back({text_offset_, std::string(text_)});
+  text_.clear();
   text_offset_ = next;
 }
 
