@@ -58,30 +58,28 @@ void RequestOptions::Declare(CLI::App& app) {
       ->allow_extra_args(false)
       ->group(what);
 
-  const std::string dealt = "Megatron";
   const std::pair<const char*, const char*> sizes[] = {
       {"tp", "tensor parallel size: --tp 4 [1]"},
       {"pp", "pipeline stages: --pp 4 [1, or as the lists say]"},
       {"vpp", "virtual pipeline chunks of a stage: --vpp 2 [1]"},
-      {"ep", "expert parallel size: --ep 8 [1]"},
-      {"etp", "tensor parallel size of experts: --etp 1 [that of --tp]"},
+      {"ep", "expert parallel size (--etp: the experts' tensor parallel size): --ep 8 [1]"},
       {"vit-tp", "that of the vision tower (--audio-tp: of audio): --vit-tp 1 [--tp]"},
       {"llm-pp-layers", "layers of each stage, a list for each chunk: '[[4,4],[4,2]]'"},
       {"vit-pp-layers", "that of the vision tower (--audio-pp-layers: of audio): '[[8,0]]'"}};
   for (const auto& [name, help] : sizes)
-    app.add_option(fmt::format("--{}", name), layout[name], help)->group(dealt);
-  // As the vision tower's: one line of help is enough.
-  for (const char* name : {"audio-tp", "audio-pp-layers"})
+    app.add_option(fmt::format("--{}", name), layout[name], help)->group(what);
+  // Named in the line of another, so that the help fits a screen.
+  for (const char* name : {"etp", "audio-tp", "audio-pp-layers"})
     app.add_option(fmt::format("--{}", name), layout[name])->group("");
   app.add_option("--layout", layout_file, "all of these from a file: --layout tp4pp2.toml")
-      ->group(dealt);
+      ->group(what);
   app.add_option("--from-layout", from_layout, "the source's, where its files do not say: a.toml")
-      ->group(dealt);
+      ->group(what);
   app.add_option("--iteration", iteration, "release, or a number: --iteration 1000 [release]")
-      ->group(dealt);
+      ->group(what);
   app.add_option("--pad-vocab-to", pad_vocab_to,
                  "rows of zeros: 151680, a multiple: x128, the last row's: x128:last-row")
-      ->group(dealt);
+      ->group(what);
 }
 
 Result<> RequestOptions::ParseLayout(ConvertRequest* request) const {
