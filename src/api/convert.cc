@@ -197,7 +197,15 @@ Result<Conversion> Conversion::Prepare(const ConvertRequest& request, Reporter& 
   const Catalog& catalog = source->catalog();
   const std::string assets = AssetsDirectory(request, *source);
   RESHARD_TRY(CheckAssetsDirectory(assets));
-  RESHARD_ASSIGN(const ModelConfig config, ReadModelConfig(assets));
+  auto config_or = ReadModelConfig(assets);
+  if (!config_or) {
+    if (request.to == Kind::kMegatron || source->kind() == "megatron")
+      return std::unexpected(std::move(config_or).error());
+    reporter.OnWarning(fmt::format("{}: {}; its sizes are not known", config_or.error().file,
+                                   config_or.error().found));
+    config_or = ModelConfig();
+  }
+  const ModelConfig config = *std::move(config_or);
   std::map<std::string, std::string> like;
   if (!request.like.empty()) {
     RESHARD_ASSIGN(like, ReadLikeness(request.like));

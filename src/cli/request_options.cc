@@ -62,7 +62,7 @@ void RequestOptions::Declare(CLI::App& app) {
       {"tp", "tensor parallel size: --tp 4 [1]"},
       {"pp", "pipeline stages: --pp 4 [1, or as the lists say]"},
       {"vpp", "virtual pipeline chunks of a stage: --vpp 2 [1]"},
-      {"ep", "expert parallel size (--etp: the experts' tensor parallel size): --ep 8 [1]"},
+      {"ep", "expert parallel size (--etp: tensor parallel, of experts): --ep 8 [1]"},
       {"vit-tp", "that of the vision tower (--audio-tp: of audio): --vit-tp 1 [--tp]"},
       {"llm-pp-layers", "layers of each stage, a list for each chunk: '[[4,4],[4,2]]'"},
       {"vit-pp-layers", "that of the vision tower (--audio-pp-layers: of audio): '[[8,0]]'"}};

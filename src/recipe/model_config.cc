@@ -60,10 +60,32 @@ struct ModelConfig::Reader {
   }
 };
 
+namespace {
+
+// Python writes NaN and Infinity, which JSON has not; no size is one of them. Texts stay as they are.
+std::string WithoutNotNumbers(std::string_view json) {
+  std::string out(json);
+  bool in_text = false;
+  for (size_t at = 0; at < out.size(); ++at) {
+    if (in_text && out[at] == '\\') {
+      ++at;
+    } else if (out[at] == '"') {
+      in_text = !in_text;
+    } else if (!in_text) {
+      for (std::string_view word : {"-Infinity", "Infinity", "NaN"})
+        if (std::string_view(out).substr(at, word.size()) == word)
+          out.replace(at, word.size(), "null");
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
 Result<ModelConfig> ModelConfig::Parse(std::string_view json, const std::string& file) {
   dom::parser parser;
   dom::object root;
-  const simdjson::padded_string padded(json);
+  const simdjson::padded_string padded(WithoutNotNumbers(json));
   if (const auto code = parser.parse(padded).get(root); code != simdjson::SUCCESS)
     return std::unexpected(Error{.kind = ErrorKind::kSource,
                                  .file = file,
