@@ -120,13 +120,17 @@ TEST(RecipeTest, MistakesAreFoundWhenTheRecipeIsRead) {
     auto recipe = Recipe::Parse("name = \"x\"\n" + body, "x.toml");
     return recipe ? std::string() : recipe.error().found;
   };
-  EXPECT_THAT(fault("[[rule]]\nhere = \"a.{x}\"\nhub = \"a\""), testing::HasSubstr("captures"));
+  EXPECT_THAT(fault("[[rule]]\nhere = \"a.{x}\"\nhub = \"a\""),
+              testing::HasSubstr("no axis 'x'"));
   EXPECT_THAT(fault("[[rule]]\nhere = \"a\"\nhub = \"a\"\nhubb = \"b\""),
               testing::HasSubstr("unknown field 'hubb'"));
   EXPECT_THAT(fault("[[rule]]\nhere = \"a.{x}\"\nhub = \"b.{x}\"\n"
                     "[[rule]]\nhere = \"{y}.c\"\nhub = \"{y}.d\""),
               testing::HasSubstr("both claim"));
-  EXPECT_THAT(fault("[[rule]]\nhere = \"a\"\nhub = \"c.{x}\""), testing::HasSubstr("captures"));
+  EXPECT_THAT(fault("[[rule]]\nhere = \"a\"\nhub = \"c.{x}\""),
+              testing::HasSubstr("no axis 'x'"));
+  EXPECT_THAT(fault("[[rule]]\nhere = \"a.{x}\"\nhub = \"c.{y}\""),
+              testing::HasSubstr("different captures"));
   EXPECT_THAT(fault("[[rule]]\nhere = \"a\"\nhub = \"c\"\n[[rule]]\nhere = \"b\"\nhub = \"c\""),
               testing::HasSubstr("both claim"));
   EXPECT_THAT(fault("[[drop]]\nhere = \"a\""), testing::HasSubstr("'why' is missing"));

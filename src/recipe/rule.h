@@ -38,13 +38,13 @@ struct Rule {
     kMove,  ///< one side becomes the other
     kCopy,  ///< the here side is one more copy of what another rule moves
     kTie,   ///< the hub side repeats another hub tensor (`here` holds that one's hub name)
-    kDrop,  ///< the names are left out: those here, or, of a target of this flavor, those of the hub
+    kDrop,  ///< names are left out: those here, or the hub's on the way here
   };
   Kind kind = Kind::kMove;
   std::vector<Pattern> hub;
   std::vector<Pattern> here;
   Fusion fusion;
-  std::vector<Fusion> forms;  ///< maps of other forms that the one hub tensor may have; its shape tells
+  std::vector<Fusion> forms;  ///< of other forms that the one hub tensor may have; its shape tells
   bool parts_here = false;
   std::string tp;   ///< axis that tensor parallelism cuts; empty: every rank has all of it
   std::string ep;   ///< capture or axis that expert parallelism deals out; empty: none
