@@ -102,6 +102,12 @@ std::vector<std::string> Pattern::CaptureNames() const {
 }
 
 bool Pattern::Overlap(const Pattern& a, const Pattern& b) {
+  // Most pairs differ in the text before the first capture already.
+  const auto head = [](const Pattern& pattern) {
+    return std::string_view(pattern.text_).substr(0, pattern.text_.find('{'));
+  };
+  const size_t common = std::min(head(a).size(), head(b).size());
+  if (head(a).substr(0, common) != head(b).substr(0, common)) return false;
   // Each pattern as a chain of steps, one character each; a repeating step may also stay. The two
   // overlap where both chains can be walked to their ends together.
   struct Step {
