@@ -1,8 +1,8 @@
 """The conversions that reshard is measured against: PyTorch, with the whole model in memory.
 
 As MindSpeed-MM's converter does it: load all files, rename and fuse the tensors in one dict, cut
-each for tensor parallelism and clone the shards, sort them by pipeline stage, one torch.save a rank;
-and the same backwards.
+each for tensor parallelism and clone the shards, sort them by pipeline stage, one torch.save for
+each rank; and the same backwards.
 
     python bench/torch_megatron.py split HF OUT --tp 2 --pp 2
     python bench/torch_megatron.py merge MEGATRON OUT --config HF/config.json
