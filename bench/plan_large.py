@@ -144,17 +144,14 @@ def main() -> None:
         json.dump(rows, sys.stdout, indent=2)
         print()
         return
-    print(
-        "| layers | tensors | seconds | of the processor | us / tensor | peak MiB | bytes / tensor |"
-    )
-    print(
-        "|--------|---------|---------|------------------|-------------|----------|----------------|"
-    )
+    print("| layers | tensors | seconds | processor | us / tensor | peak MiB | bytes / tensor |")
+    print("|--------|---------|---------|-----------|-------------|----------|----------------|")
     for row in rows:
+        tensors, peak = row["tensors"], row["peak_bytes"]
         print(
-            f"| {row['layers']:6} | {row['tensors']:7} | {row['seconds']:7.2f} "
-            f"| {row['cpu_seconds']:16.2f} | {row['cpu_seconds'] / row['tensors'] * 1e6:11.1f} | {row['peak_bytes'] / MIB:8.0f} "
-            f"| {row['peak_bytes'] / row['tensors']:14.0f} |"
+            f"| {row['layers']:6} | {tensors:7} | {row['seconds']:7.2f} "
+            f"| {row['cpu_seconds']:9.2f} | {row['cpu_seconds'] / tensors * 1e6:11.1f} "
+            f"| {peak / MIB:8.0f} | {peak / tensors:14.0f} |"
         )
 
 
