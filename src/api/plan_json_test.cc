@@ -97,7 +97,7 @@ TEST(PlanJsonTest, Damage) {
   EXPECT_THAT(Damaged("\"plan_id\": \"00ff\"", "\"plan_id\": 1"), HasSubstr("damaged"));
   EXPECT_THAT(Damaged("\"request\"", "\"rquest\""), HasSubstr("damaged"));
   EXPECT_THAT(Damaged("\"source\": ", "\"sorce\": "), HasSubstr("'source'"));
-  EXPECT_THAT(Damaged("\"to\": \"hf\"", "\"to\": \"dcp\""), HasSubstr("'to'"));
+  EXPECT_THAT(Damaged("\"to\": \"hf\"", "\"to\": \"nemo\""), HasSubstr("'to'"));
   EXPECT_THAT(Damaged("\"lexicographic\"", "\"random\""), HasSubstr("'packing'"));
   EXPECT_THAT(Damaged("\"dtype\": \"bfloat16\"", "\"dtype\": \"int8\""), HasSubstr("'dtype'"));
   EXPECT_THAT(Damaged("\"float16\"", "\"float17\""), HasSubstr("'dtype_for'"));

@@ -186,7 +186,6 @@ TEST_F(MegatronSourceTest, ALoneSuffixWithoutArgsIsNotGuessed) {
   const auto source = OpenMegatronSource(path());
   ASSERT_TRUE(source);
   EXPECT_THAT((*source)->hints(), Not(Contains(Key("pipeline_model_parallel_size"))));
-  EXPECT_THAT((*source)->notes(), ElementsAre(HasSubstr("do not say which")));
 }
 
 TEST_F(MegatronSourceTest, IsDetectedAndFoundByTheTracker) {
