@@ -8,6 +8,7 @@
 #include "api/ranks.h"
 #include "base/try.h"
 #include "checkpoints/megatron/rank_name.h"
+#include "recipe/completeness.h"
 
 namespace reshard {
 namespace {
@@ -82,11 +83,13 @@ Sizes Environment(const LayoutRequest& layout) {
           {"ep", std::max<int64_t>(layout.ep, 1)}};
 }
 
+bool IsPart(const std::string& only) { return only == "vit" || only == "audio" || only == "llm"; }
+
 // Leaves a part of the model alone in the mapping, whose tensors have hub names; the rest is dropped
 // by name. Which tensors are a part's is the recipe's to say.
 Result<> KeepOnly(const std::string& only, const BoundRecipe* recipe, Mapping* mapping) {
   if (only.empty()) return {};
-  const bool part = only == "vit" || only == "audio" || only == "llm";
+  const bool part = IsPart(only);
   RESHARD_ASSIGN(const Regex regex, Regex::Compile(only));
   std::vector<NamedView> kept;
   for (NamedView& tensor : mapping->tensors) {
@@ -160,6 +163,8 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
   TargetTensors target;
   Mapping& mapping = target.mapping;
   RESHARD_ASSIGN(mapping, SourceTensors(source.catalog(), ignore));
+  // What the request leaves out by expression, no recipe promises.
+  const bool whole = request.ignore.empty() && (request.only.empty() || IsPart(request.only));
   // With a recipe that knows no ranks each rank's tensor is one of its own.
   const bool megatron_source =
       source.kind() == "megatron" && flavors.from && flavors.from->recipe.deals_out();
@@ -180,9 +185,11 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
       RESHARD_TRY(from->CheckRefusals(ranked.layout));
       RESHARD_ASSIGN(const Layout layout, ResolveLayout(ranked.layout, LayersOf(ranked.layout)));
       RESHARD_TRY(Assemble(*from, layout, ranked.tensors, &mapping));
+      if (whole) RESHARD_TRY(CheckComplete(*from, mapping.tensors));
     }
     if (!same) RESHARD_TRY(from->ToHub(&mapping, request.to == Kind::kHf ? spelling
                                                                           : std::set<std::string>()));
+    if (!same && whole) RESHARD_TRY(CheckHubComplete(*from, mapping.tensors));
   }
   if (!flavors.to) {
     RESHARD_TRY(KeepOnly(request.only, from ? &*from : nullptr, &mapping));
@@ -200,6 +207,7 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
                                        .multiple = request.vocab_padding.multiple,
                                        .last_row = request.vocab_padding.last_row}));
   }
+  if (whole) RESHARD_TRY(CheckComplete(*to, mapping.tensors));
   RESHARD_TRY(ApplyCasts(casts, &mapping));
   if (request.to != Kind::kMegatron) return target;
   RESHARD_ASSIGN(target.layout, ResolveLayout(layout, CountLayers(*to, mapping.tensors)));

@@ -106,6 +106,38 @@ std::string VerifyJson(const VerifyReport& report) {
   return json.Take();
 }
 
+std::string RecipeFitJson(const RecipeFit& fit) {
+  JsonWriter json({.indent = 1});
+  Begin("recipe_fit", &json);
+  json.Member("recipe", fit.recipe);
+  json.Member("fits", fit.fits());
+  json.Member("names", fit.hub ? "hub" : "here");
+  json.Member("tensors", fit.tensors);
+  json.Key("no_rule");
+  json.BeginArray();
+  for (const RecipeFit::NoRule& tensor : fit.no_rule) {
+    json.BeginObject();
+    json.Member("tensor", tensor.tensor);
+    json.Member("nearest", tensor.nearest);
+    json.EndObject();
+  }
+  json.EndArray();
+  json.Key("misfits");
+  json.BeginArray();
+  for (const RecipeFit::Misfit& misfit : fit.misfits) {
+    json.BeginObject();
+    json.Member("tensor", misfit.tensor);
+    json.Member("found", misfit.found);
+    json.Member("expected", misfit.expected);
+    json.EndObject();
+  }
+  json.EndArray();
+  json.Member("unused_rules", fit.unused);
+  json.Member("unknown_sizes", fit.unknown);
+  json.EndObject();
+  return json.Take();
+}
+
 std::string InspectJson(const Source& source, const std::vector<const Tensor*>& tensors,
                         bool with_tensors) {
   const Catalog& catalog = source.catalog();

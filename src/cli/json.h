@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "reshard/convert.h"
+#include "reshard/recipe_fit.h"
 
 namespace reshard::cli {
 
@@ -15,6 +16,7 @@ std::string WarningJson(std::string_view text);
 std::string ErrorJson(const Error& error);
 std::string SummaryJson(const ConvertSummary& summary);
 std::string VerifyJson(const VerifyReport& report);
+std::string RecipeFitJson(const RecipeFit& fit);
 std::string InspectJson(const Source& source, const std::vector<const Tensor*>& tensors,
                         bool with_tensors);
 

@@ -1,9 +1,9 @@
 #include "recipe/axes.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
-
-#include <fmt/format.h>
 
 #include "base/checked_math.h"
 #include "base/try.h"
@@ -44,6 +44,8 @@ Result<Axis> ParseWord(std::string_view text, std::string_view word) {
     if (axis.number > 0) return axis;
     return std::unexpected(AxesError(text, "a size of 0"));
   }
+  if (word[0] >= '0' && word[0] <= '9')
+    return std::unexpected(AxesError(text, fmt::format("the size '{}'", word)));
   axis.name = word;
   axis.number = 0;
   return axis;
@@ -78,6 +80,7 @@ Result<Axes> Axes::Parse(std::string_view text) {
       axes.dims_.emplace_back();
       in_dim = true;
     } else if (token == ")" && in_dim && !in_parts) {
+      if (axes.dims_.back().empty()) return std::unexpected(AxesError(text, "nothing in ( )"));
       in_dim = false;
     } else if (token == "[" && !in_parts) {
       if (!in_dim) axes.dims_.emplace_back();
@@ -124,6 +127,10 @@ bool Axes::Has(std::string_view name) const {
   return std::ranges::find(flat, name, &Axis::name) != flat.end();
 }
 
+bool Axes::Leads(std::string_view name) const {
+  return !dims_.empty() && dims_[0].size() == 1 && dims_[0][0].name == name;
+}
+
 Result<> Axes::Solve(const Shape& shape, Sizes* sizes) const {
   const auto fault = [&](std::string found, std::string expected) {
     return std::unexpected(Error{.kind = ErrorKind::kMapping,
@@ -163,7 +170,7 @@ Result<> Axes::Solve(const Shape& shape, Sizes* sizes) const {
     int64_t times = 0;
     for (const Axis& part : open->parts) {
       if (const auto known = SizeOf(part, *sizes))
-        size -= *known;
+        size = *known < 0 || *known > size ? 0 : size - *known;
       else if (!unknown || *unknown == part.name)
         unknown = &part.name, ++times;
       else
@@ -171,7 +178,7 @@ Result<> Axes::Solve(const Shape& shape, Sizes* sizes) const {
                      fmt::format("to know '{}' or '{}' of '{}' from the model's config.json",
                                  *unknown, part.name, text_));
     }
-    if (size <= 0 || size % times != 0)
+    if (size <= 0 || !unknown || size % times != 0)
       return fault(fmt::format("dimension {} of {} is {}", dim, ShapeText(shape), shape[dim]),
                    fmt::format("one that '{}' can be", text_));
     (*sizes)[*unknown] = size / times;

@@ -18,9 +18,9 @@ using Sizes = std::map<std::string, int64_t, std::less<>>;
 
 /// What one axis of a tensor is: a named size, a number, or parts that stand side by side.
 struct Axis {
-  std::string name;               ///< empty for a number and for parts
-  int64_t number = 0;             ///< the size, where it is one
-  std::vector<Axis> parts{};      ///< `[r 1 1]`: what each part contributes
+  std::string name;           ///< empty for a number and for parts
+  int64_t number = 0;         ///< the size, where it is one
+  std::vector<Axis> parts{};  ///< `[r 1 1]`: what each part contributes
   bool operator==(const Axis&) const = default;
 };
 
@@ -38,8 +38,11 @@ class Axes {
   bool rest() const { return rest_; }
   bool Has(std::string_view name) const;
 
-  /// Adds what the shape says about sizes not yet known; an error (kMapping) where the shape and the
-  /// known sizes contradict each other.
+  /// True where the axis is the first dimension, and all of it.
+  bool Leads(std::string_view name) const;
+
+  /// Adds what the shape says about sizes not yet known; an error (kMapping) where the shape and
+  /// the known sizes contradict each other.
   Result<> Solve(const Shape& shape, Sizes* sizes) const;
 
   /// The view with one dimension an axis, and those of `*` behind them. All sizes must be known.

@@ -1,12 +1,13 @@
 #include "recipe/bound_recipe.h"
 
-#include <algorithm>
-#include <charconv>
-
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
+#include "base/checked_math.h"
 #include "base/try.h"
+#include "recipe/index_text.h"
 #include "view/shape_text.h"
 
 namespace reshard {
@@ -19,13 +20,6 @@ size_t Likeness(std::string_view a, std::string_view b) {
   while (front < most && a[front] == b[front]) ++front;
   while (back < most - front && a[a.size() - 1 - back] == b[b.size() - 1 - back]) ++back;
   return front + back;
-}
-
-std::optional<int64_t> ToNumber(std::string_view text) {
-  int64_t number = 0;
-  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (code != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return number;
 }
 
 const std::string& NameOf(const Rule& rule) {
@@ -48,12 +42,19 @@ bool Clash(const Rule& a, const Rule& b) {
 
 }  // namespace
 
-const Axes& Rule::here_axes(size_t member) const {
-  if (!parts_here) return fusion.whole();
+const Axes& Rule::PartAxes(size_t member) const {
   size_t stored = 0;
   for (const Fusion::Part& part : fusion.parts())
     if (!part.zero && stored++ == member) return part.axes;
   return fusion.whole();
+}
+
+const Axes& Rule::here_axes(size_t member) const {
+  return parts_here ? PartAxes(member) : fusion.whole();
+}
+
+const Axes& Rule::hub_axes(size_t member) const {
+  return parts_here ? fusion.whole() : PartAxes(member);
 }
 
 Result<const Fusion*> Rule::FusionFor(const Shape& shape, const Sizes& sizes) const {
@@ -72,8 +73,7 @@ Result<const Fusion*> Rule::FusionFor(const Shape& shape, const Sizes& sizes) co
   return std::unexpected(
       Error{.kind = ErrorKind::kMapping,
             .found = fmt::format("the shape {} is {} of {}", ShapeText(shape),
-                                 fits.empty() ? "none" : "more than one",
-                                 fmt::join(texts, ", ")),
+                                 fits.empty() ? "none" : "more than one", fmt::join(texts, ", ")),
             .expected = "one of them, by the sizes in the model's config.json",
             .help = "give the model's config.json by --assets-from, or a recipe with one map"});
 }
@@ -123,19 +123,23 @@ Result<BoundRecipe> BoundRecipe::Bind(const Recipe& recipe, const ModelConfig& c
     const size_t number = bound.sizes_.size();
     bound.sizes_.emplace_back();
     for (const auto& [name, expression] : scope.sizes) {
-      RESHARD_ASSIGN(const auto value,
-                     name_file(expression.Evaluate([&](std::string_view asked) {
+      RESHARD_ASSIGN(const auto value, name_file(expression.Evaluate([&](std::string_view asked) {
                        return bound.LookUp(number, asked);
                      })));
       if (value) bound.sizes_[number][name] = *value;
+    }
+    for (const auto& [part, expression] : scope.layers) {
+      RESHARD_ASSIGN(const auto value, name_file(expression.Evaluate([&](std::string_view asked) {
+                       return bound.LookUp(number, asked);
+                     })));
+      if (value) bound.layers_.emplace(part, *value);
     }
   }
   for (const bool otherwise : {false, true})
     for (const Rule& rule : recipe.rules()) {
       if (rule.otherwise != otherwise) continue;
       if (rule.when) {
-        RESHARD_ASSIGN(const auto holds,
-                       name_file(rule.when->Evaluate([&](std::string_view asked) {
+        RESHARD_ASSIGN(const auto holds, name_file(rule.when->Evaluate([&](std::string_view asked) {
                          return bound.LookUp(rule.scope, asked);
                        })));
         if (holds.value_or(0) == 0) continue;
@@ -198,14 +202,15 @@ std::string BoundRecipe::PartOf(const std::string& hub) const {
   return match ? match->rule->stage.part : std::string();
 }
 
-std::optional<int64_t> BoundRecipe::CrossIndex(const Rule& rule, const IndexMap& map,
-                                               int64_t value, bool to_hub) const {
+std::optional<int64_t> BoundRecipe::CrossIndex(const Rule& rule, const IndexMap& map, int64_t value,
+                                               bool to_hub) const {
   const Scope& scope = recipe_->scopes()[rule.scope];
   if (map.offset) {
-    const auto offset = map.offset->Evaluate(
-        [&](std::string_view asked) { return LookUp(rule.scope, asked); });
+    const auto offset =
+        map.offset->Evaluate([&](std::string_view asked) { return LookUp(rule.scope, asked); });
     if (!offset || !*offset) return std::nullopt;
-    return to_hub ? value - **offset : value + **offset;
+    if (**offset == INT64_MIN) return std::nullopt;
+    return CheckedAdd(value, to_hub ? -**offset : **offset);
   }
   for (const std::string& root : scope.roots) {
     const auto* table = config_->List(root.empty() ? map.table : root + "." + map.table);
@@ -226,16 +231,16 @@ std::optional<Captures> BoundRecipe::Cross(const Rule& rule, const Captures& fro
   for (const auto& [here, map] : rule.index) {
     const std::string& source = to_hub ? here : map.from;
     const std::string& target = to_hub ? map.from : here;
-    const auto value = ToNumber(from.at(source));
+    const auto value = ParseIndex(from.at(source));
     const auto crossed = value ? CrossIndex(rule, map, *value, to_hub) : std::nullopt;
-    if (!crossed) return std::nullopt;
+    if (!crossed || *crossed < 0) return std::nullopt;
     out.erase(source);
     out[target] = fmt::to_string(*crossed);
   }
   return out;
 }
 
-Error BoundRecipe::NoRule(std::string_view name, bool hub) const {
+std::string BoundRecipe::Nearest(std::string_view name, bool hub) const {
   std::string nearest;
   size_t best = 0;
   for (const Rule* rule : active_) {
@@ -247,11 +252,15 @@ Error BoundRecipe::NoRule(std::string_view name, bool hub) const {
         best = likeness;
       }
   }
+  return nearest;
+}
+
+Error BoundRecipe::NoRule(std::string_view name, bool hub) const {
   return Error{
       .kind = ErrorKind::kMapping,
       .tensor = std::string(name),
       .found = fmt::format("recipe '{}' has no rule for this tensor", recipe_->name()),
-      .expected = fmt::format("a name like its nearest rule, '{}'", nearest),
+      .expected = fmt::format("a name like its nearest rule, '{}'", Nearest(name, hub)),
       .help = fmt::format("choose another recipe with --recipe (reshard recipe list), or drop the "
                           "tensor with --ignore '^{}$'",
                           Regex::Escape(name))};

@@ -1,6 +1,7 @@
 #ifndef RESHARD_RECIPE_BOUND_RECIPE_H_
 #define RESHARD_RECIPE_BOUND_RECIPE_H_
 
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -23,9 +24,9 @@ Result<Mapping> SourceTensors(const Catalog& catalog, const std::vector<Regex>& 
 /// from several threads. The recipe and the config must outlive it.
 class BoundRecipe {
  public:
-  /// `environment` holds what conditions may ask for besides the config: tp, pp, vpp, ep. Errors are
-  /// of kind kMapping: a size that cannot be computed, two rules for one name whose conditions both
-  /// hold.
+  /// `environment` holds what conditions may ask for besides the config: tp, pp, vpp, ep. Errors
+  /// are of kind kMapping: a size that cannot be computed, two rules for one name whose conditions
+  /// both hold.
   static Result<BoundRecipe> Bind(const Recipe& recipe, const ModelConfig& config,
                                   Sizes environment);
 
@@ -37,13 +38,16 @@ class BoundRecipe {
   std::optional<Match> FindHere(std::string_view name) const;
   std::optional<Match> FindHub(std::string_view name) const;
 
-  /// The part of the model that a hub tensor, in any spelling, belongs to: "llm", "vit"; empty where
-  /// no rule says.
+  /// The part of the model that a hub tensor, in any spelling, belongs to: "llm", "vit"; empty
+  /// where no rule says.
   std::string PartOf(const std::string& hub) const;
 
-  /// An error of kind kMapping where the recipe refuses the model or this layout. Conditions may ask
-  /// for the sizes of parts, as in vit_tp, besides what Bind was given.
+  /// An error of kind kMapping where the recipe refuses the model or this layout. Conditions may
+  /// ask for the sizes of parts, as in vit_tp, besides what Bind was given.
   Result<> CheckRefusals(const LayoutRequest& layout) const;
+
+  /// The hub's own spelling of a name that may be in another one.
+  std::string Canonical(const std::string& hub) const;
 
   /// The rules whose conditions hold for the model.
   const std::vector<const Rule*>& rules() const { return active_; }
@@ -51,13 +55,22 @@ class BoundRecipe {
   /// What is known before any tensor is seen.
   const Sizes& sizes(const Rule& rule) const { return sizes_[rule.scope]; }
 
+  /// The sizes of one of the recipe's scopes that the config gives.
+  const Sizes& scope_sizes(size_t scope) const { return sizes_[scope]; }
+
+  /// The rule's name that is most like this one.
+  std::string Nearest(std::string_view name, bool hub) const;
+
+  /// How many layers the config says that parts of the model have.
+  const std::map<std::string, int64_t>& layers() const { return layers_; }
+
   const Recipe& recipe() const { return *recipe_; }
 
   /// Replaces mapping->tensors, in this flavor's names, by the hub's; adds checks and what is
   /// dropped. `spelling` holds hub names that the target is known to use: of the recipe's spellings
   /// of a name the one that is in it counts. Errors are of kind kMapping: a name without a rule
-  /// (naming the nearest), a tensor that a rule needs and is not there, two names that become one, a
-  /// shape that does not fit.
+  /// (naming the nearest), a tensor that a rule needs and is not there, two names that become one,
+  /// a shape that does not fit.
   Result<> ToHub(Mapping* mapping, const std::set<std::string>& spelling = {}) const;
 
   /// The inverse: replaces mapping->tensors, in hub names, by this flavor's. `padded_vocab` is how
@@ -76,14 +89,14 @@ class BoundRecipe {
   std::optional<int64_t> CrossIndex(const Rule& rule, const IndexMap& map, int64_t value,
                                     bool to_hub) const;
   Error NoRule(std::string_view name, bool hub) const;
-  std::string Canonical(const std::string& hub) const;
   std::string Spelled(const std::string& hub, const std::set<std::string>& spelling) const;
 
   const Recipe* recipe_ = nullptr;
   const ModelConfig* config_ = nullptr;
   Sizes environment_;
-  std::vector<Sizes> sizes_;           // by scope
-  std::vector<const Rule*> active_;    // those whose condition holds, `otherwise` last
+  std::vector<Sizes> sizes_;  // by scope
+  std::map<std::string, int64_t> layers_;
+  std::vector<const Rule*> active_;  // those whose condition holds, `otherwise` last
 };
 
 /// Takes whole tensors of a flavor to the same flavor under other conditions (another number of

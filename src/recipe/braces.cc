@@ -6,6 +6,8 @@
 namespace reshard {
 namespace {
 
+constexpr size_t kMaxNames = 1000;
+
 struct Braces {
   size_t begin = std::string_view::npos;  // of '{'
   size_t end = 0;                         // behind '}'
@@ -19,7 +21,7 @@ Braces Find(std::string_view text, char separator, size_t from = 0) {
     const size_t close = text.find('}', open);
     if (close == std::string_view::npos) return {};
     const std::string_view inside = text.substr(open + 1, close - open - 1);
-    if (inside.find(separator) == std::string_view::npos) continue;
+    if (inside.find(separator) == std::string_view::npos || inside.contains('{')) continue;
     Braces braces{open, close + 1};
     for (size_t at = 0; at <= inside.size();) {
       const size_t end = std::min(inside.find(separator, at), inside.size());
@@ -33,16 +35,23 @@ Braces Find(std::string_view text, char separator, size_t from = 0) {
 
 }  // namespace
 
-std::vector<std::string> ExpandLists(const std::string& text) {
-  const Braces braces = Find(text, ',');
-  if (braces.items.empty()) return {text};
-  std::vector<std::string> out;
-  for (const std::string& item : braces.items) {
-    const auto rest =
-        ExpandLists(text.substr(0, braces.begin) + item + text.substr(braces.end));
-    out.insert(out.end(), rest.begin(), rest.end());
+Result<std::vector<std::string>> ExpandLists(const std::string& text) {
+  std::vector<std::string> names{text};
+  // One list at a time: every name has the same ones left.
+  for (Braces braces = Find(text, ','); !braces.items.empty(); braces = Find(names[0], ',')) {
+    if (names.size() * braces.items.size() > kMaxNames)
+      return std::unexpected(Error{.kind = ErrorKind::kUsage,
+                                   .found = fmt::format("'{}' stands for too many names", text),
+                                   .expected = fmt::format("at most {}", kMaxNames)});
+    std::vector<std::string> longer;
+    for (const std::string& name : names) {
+      const Braces own = Find(name, ',');
+      for (const std::string& item : own.items)
+        longer.push_back(name.substr(0, own.begin) + item + name.substr(own.end));
+    }
+    names = std::move(longer);
   }
-  return out;
+  return names;
 }
 
 std::vector<std::string> FirstChoice(std::string_view text) { return Find(text, '|').items; }

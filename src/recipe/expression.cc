@@ -1,9 +1,10 @@
 #include "recipe/expression.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <array>
 #include <charconv>
-
-#include <fmt/format.h>
 
 #include "base/checked_math.h"
 #include "base/try.h"
@@ -20,12 +21,10 @@ struct Expression::Node {
 namespace {
 
 // Operators by how strongly they bind, weakest first.
-constexpr std::array<std::array<std::string_view, 6>, 6> kLevels = {{{"or"},
-                                                                     {"and"},
-                                                                     {"==", "!=", "<=", ">=", "<", ">"},
-                                                                     {"??"},
-                                                                     {"+", "-"},
-                                                                     {"*", "/"}}};
+constexpr std::array<std::array<std::string_view, 6>, 6> kLevels = {
+    {{"or"}, {"and"}, {"==", "!=", "<=", ">=", "<", ">"}, {"??"}, {"+", "-"}, {"*", "/"}}};
+constexpr std::array<std::string_view, 3> kWords = {"and", "or", "not"};
+constexpr size_t kComparisons = 2;  // the level that `not` applies to
 constexpr int kMaxDepth = 64;
 constexpr size_t kMaxText = 1000;
 
@@ -62,10 +61,10 @@ class Expression::Parser {
 
  private:
   std::unexpected<Error> Fault(std::string expected) const {
-    return std::unexpected(Error{
-        .kind = ErrorKind::kUsage,
-        .found = fmt::format("expression '{}': at '{}'", text_, text_.substr(at_)),
-        .expected = std::move(expected)});
+    return std::unexpected(
+        Error{.kind = ErrorKind::kUsage,
+              .found = fmt::format("expression '{}': at '{}'", text_, text_.substr(at_)),
+              .expected = std::move(expected)});
   }
 
   void SkipSpace() {
@@ -84,6 +83,12 @@ class Expression::Parser {
 
   Result<NodePtr> Level(size_t level) {
     if (level == kLevels.size()) return Unary();
+    if (level == kComparisons && Take("not")) {
+      if (++depth_ > kMaxDepth) return Fault("an expression of less depth");
+      RESHARD_ASSIGN(NodePtr input, Level(level));
+      --depth_;
+      return std::make_shared<Node>(Node{.op = "not", .inputs = {input}});
+    }
     RESHARD_ASSIGN(NodePtr left, Level(level + 1));
     for (bool more = true; more;) {
       more = false;
@@ -106,10 +111,6 @@ class Expression::Parser {
   }
 
   Result<NodePtr> Primary() {
-    if (Take("not")) {
-      RESHARD_ASSIGN(NodePtr input, Unary());
-      return std::make_shared<Node>(Node{.op = "not", .inputs = {input}});
-    }
     if (Take("(")) {
       RESHARD_ASSIGN(NodePtr node, Level(0));
       if (!Take(")")) return Fault("')'");
@@ -123,6 +124,9 @@ class Expression::Parser {
     Node node{.op = "name", .name = std::string(word)};
     const auto [stop, code] = std::from_chars(word.data(), word.data() + word.size(), node.number);
     if (code == std::errc() && stop == word.data() + word.size()) node.op = "number";
+    const bool is_word = std::ranges::find(kWords, word) != kWords.end();
+    if (is_word || (node.op == "name" && word[0] >= '0' && word[0] <= '9'))
+      return Fault("a number, a name or '('");
     at_ = end;
     return std::make_shared<Node>(std::move(node));
   }
@@ -142,6 +146,17 @@ Result<Expression> Expression::Parse(std::string_view text) {
   expression.text_ = text;
   expression.root_ = std::move(root);
   return expression;
+}
+
+std::vector<std::string> Expression::Names() const {
+  std::vector<std::string> names;
+  AddNames(*root_, &names);
+  return names;
+}
+
+void Expression::AddNames(const Node& node, std::vector<std::string>* names) {
+  if (node.op == "name") names->push_back(node.name);
+  for (const NodePtr& input : node.inputs) AddNames(*input, names);
 }
 
 Result<std::optional<int64_t>> Expression::Evaluate(const LookUp& look_up) const {

@@ -17,8 +17,9 @@ namespace reshard {
 using LookUp = std::function<std::optional<int64_t>(std::string_view name)>;
 
 /// Arithmetic over whole numbers and names: `+ - * /`, `== != < <= > >=`, `and or not`, `??` (the
-/// first that is known), parentheses. Truth is 1 or 0. An unknown name makes what it is part of
-/// unknown; `not` of it is 1, `and` and `or` take it for 0.
+/// first that is known), parentheses; they bind as in Python, `??` stronger than a comparison.
+/// Truth is 1 or 0. An unknown name makes what it is part of unknown; `not` of it is 1, `and` and
+/// `or` take it for 0.
 class Expression {
  public:
   /// Errors are of kind kUsage and say where the fault is.
@@ -29,11 +30,15 @@ class Expression {
 
   const std::string& text() const { return text_; }
 
+  /// The names in it, in the order of the text.
+  std::vector<std::string> Names() const;
+
  private:
   class Parser;
   struct Node;
   using NodePtr = std::shared_ptr<const Node>;
   static Result<std::optional<int64_t>> Evaluate(const Node& node, const LookUp& look_up);
+  static void AddNames(const Node& node, std::vector<std::string>* names);
 
   std::string text_;
   NodePtr root_;

@@ -12,9 +12,9 @@
 namespace reshard {
 
 /// How several tensors are one tensor, and the way back: "f *, f * -> ([1 1] f) *" says that two
-/// tensors stand one after the other, "(g r d) *, (g d) *, (g d) * -> (g [r 1 1] d) *" that groups of
-/// query, key and value alternate, "f h -> e f h" with e stacked that a tensor an expert becomes one.
-/// Both ways are made of the same nodes, so one is the inverse of the other.
+/// tensors stand one after the other, "(g r d) *, (g d) *, (g d) * -> (g [r 1 1] d) *" that groups
+/// of query, key and value alternate, "f h -> e f h" with e stacked that a tensor an expert becomes
+/// one. Both ways are made of the same nodes, so one is the inverse of the other.
 class Fusion {
  public:
   /// One of the tensors that are fused.
@@ -28,8 +28,8 @@ class Fusion {
     std::vector<size_t> absent{};
   };
 
-  /// `stacked` names an axis of the whole that counts tensors of one part; empty where there is none.
-  /// Errors are of kind kUsage.
+  /// `stacked` names an axis of the whole that counts tensors of one part; empty where there is
+  /// none. Errors are of kind kUsage.
   static Result<Fusion> Parse(const std::vector<std::string>& parts, std::string_view whole,
                               std::string_view stacked);
 

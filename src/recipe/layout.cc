@@ -1,12 +1,12 @@
 #include "recipe/layout.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <charconv>
 #include <fstream>
 #include <sstream>
-
-#include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "base/checked_math.h"
 #include "base/try.h"
@@ -40,8 +40,7 @@ Result<> SetField(std::string_view name, std::string_view value, LayoutRequest* 
   }
   int64_t number = 0;
   const auto [end, code] = std::from_chars(value.data(), value.data() + value.size(), number);
-  if (code != std::errc() || end != value.data() + value.size() || number < 1 ||
-      number > kMaxRanks)
+  if (code != std::errc() || end != value.data() + value.size() || number < 1 || number > kMaxRanks)
     return std::unexpected(
         Usage(fmt::format("{} = '{}'", name, value), fmt::format("1 to {}", kMaxRanks)));
   const std::pair<std::string_view, int64_t*> fields[] = {{"tp", &request->tp},
@@ -86,8 +85,8 @@ Result<LayerRows> ParseLayerRows(std::string_view text) {
     auto& row = rows.emplace_back();
     do {
       int64_t number = 0;
-      const auto [end, code] = std::from_chars(compact.data() + at + 1,
-                                               compact.data() + compact.size(), number);
+      const auto [end, code] =
+          std::from_chars(compact.data() + at + 1, compact.data() + compact.size(), number);
       if (code != std::errc() || number < 0 || number > kMaxRanks) return fault();
       row.push_back(number);
       at = static_cast<size_t>(end - compact.data());
@@ -171,6 +170,23 @@ StageList::StageList(std::vector<int64_t> layers) : layers_(std::move(layers)) {
   if (first_ == layers_.size()) first_ = 0;
 }
 
+std::optional<size_t> StageList::EntryOf(Stage::Place place) const {
+  switch (place) {
+    case Stage::Place::kFirst:
+      return first_;
+    case Stage::Place::kLast:
+      return last_;
+    case Stage::Place::kStart:
+      return 0;
+    case Stage::Place::kEnd:
+      return layers_.size() - 1;
+    case Stage::Place::kEvery:
+    case Stage::Place::kLayer:
+      break;
+  }
+  return std::nullopt;
+}
+
 size_t StageList::Of(int64_t layer) const {
   size_t entry = 0;
   while (layer >= begins_[entry] + layers_[entry]) ++entry;
@@ -183,6 +199,23 @@ bool Layout::Exists(int64_t tp_rank, int64_t ep_rank) const {
     if (process / etp % ep == ep_rank) return true;
   return false;
 }
+
+namespace {
+
+// A product of numbers that are each harmless must not ask for more memory than there is.
+Result<> CheckSize(const Layout& layout) {
+  int64_t all = 1;
+  for (int64_t size : {layout.ranks, layout.pp, layout.vpp, layout.ep}) {
+    all = CheckedMul(all, size).value_or(kMaxRanks + 1);
+    if (all > kMaxRanks)
+      return DoesNotFit(fmt::format("tp {}, pp {}, vpp {} and ep {}", layout.ranks, layout.pp,
+                                    layout.vpp, layout.ep),
+                        fmt::format("at most {} ranks and chunks", kMaxRanks));
+  }
+  return {};
+}
+
+}  // namespace
 
 Result<Layout> ResolveLayout(const LayoutRequest& request,
                              const std::map<std::string, int64_t>& layers) {
@@ -214,6 +247,7 @@ Result<Layout> ResolveLayout(const LayoutRequest& request,
     layout.part_tp[part] = tp;
     layout.ranks = std::max(layout.ranks, tp);
   }
+  RESHARD_TRY(CheckSize(layout));
   for (const auto& [what, size] : layout.part_tp)
     if (layout.ranks % size != 0)
       return DoesNotFit(fmt::format("{}-tp {} beside {} ranks", what, size, layout.ranks),
@@ -239,12 +273,13 @@ Result<Layout> ResolveLayout(const LayoutRequest& request,
       int64_t sum = 0;
       for (int64_t entry : flat) sum += entry;
       if (sum != count)
-        return DoesNotFit(fmt::format("{}-pp-layers {} sum to {}", part, RowsText(rows->second), sum),
-                          fmt::format("the {} layers of the model", count));
+        return DoesNotFit(
+            fmt::format("{}-pp-layers {} sum to {}", part, RowsText(rows->second), sum),
+            fmt::format("the {} layers of the model", count));
       if (stages % std::ssize(flat) != 0)
-        return DoesNotFit(fmt::format("{}-pp-layers has {} entries for {} stages", part,
-                                      flat.size(), stages),
-                          "as many, or a number that divides them");
+        return DoesNotFit(
+            fmt::format("{}-pp-layers has {} entries for {} stages", part, flat.size(), stages),
+            "as many, or a number that divides them");
     }
     layout.stages.emplace(part, StageList(std::move(flat)));
   }

@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "recipe/rule.h"
 #include "reshard/layout.h"
 
 namespace reshard {
@@ -22,6 +24,10 @@ class StageList {
   size_t size() const { return layers_.size(); }
   size_t first() const { return first_; }  ///< the first entry with a layer
   size_t last() const { return last_; }
+
+  /// The entry that holds what stands on one stage; nothing for kEvery and kLayer.
+  std::optional<size_t> EntryOf(Stage::Place place) const;
+
   int64_t begin(size_t entry) const { return begins_[entry]; }  ///< its first layer, of the model
   int64_t count(size_t entry) const { return layers_[entry]; }
   int64_t total() const { return begins_.back() + layers_.back(); }
@@ -47,8 +53,8 @@ struct Layout {
   std::map<std::string, int64_t> part_tp;
   std::map<std::string, StageList> stages;  ///< by part
 
-  /// Whether some process has both ranks: within a stage Megatron numbers tensor ranks first, but for
-  /// experts the ranks of `etp`, then those of `ep`.
+  /// Whether some process has both ranks: within a stage Megatron numbers tensor ranks first, but
+  /// for experts the ranks of `etp`, then those of `ep`.
   bool Exists(int64_t tp_rank, int64_t ep_rank) const;
 
   int64_t TpOf(const std::string& part) const {
@@ -57,8 +63,8 @@ struct Layout {
   }
 };
 
-/// Decides what a request leaves open, for a model whose parts have so many layers: what has no list
-/// is split evenly. Errors are of kind kMapping with the numbers: lists that do not sum to the
+/// Decides what a request leaves open, for a model whose parts have so many layers: what has no
+/// list is split evenly. Errors are of kind kMapping with the numbers: lists that do not sum to the
 /// layers, layers that do not divide, sizes that do not fit each other.
 Result<Layout> ResolveLayout(const LayoutRequest& request,
                              const std::map<std::string, int64_t>& layers);

@@ -30,15 +30,15 @@ struct Check {
 struct DroppedPart {
   std::string name;  ///< what the part is: "rows 96 to 128 of embedding..."
   View view;
-  std::string why;   ///< "rows 32000 to 32063 only pad the vocabulary"
+  std::string why;  ///< "rows 32000 to 32063 only pad the vocabulary"
 };
 
 /// What becomes of a catalog: its tensors under other names, as views; what must hold for that to
 /// lose nothing; and what is left out by name.
 struct Mapping {
-  std::vector<NamedView> tensors;   ///< sorted by name
+  std::vector<NamedView> tensors;  ///< sorted by name
   std::vector<Check> checks;
-  std::vector<Dropped> dropped;     ///< tensors of the source that no target tensor holds
+  std::vector<Dropped> dropped;  ///< tensors of the source that no target tensor holds
   std::vector<DroppedPart> dropped_parts;
   std::vector<std::string> warnings;
 };

@@ -31,8 +31,8 @@ std::map<std::string, int64_t> CountLayers(const BoundRecipe& recipe,
 Result<std::vector<RankTensor>> Partition(const BoundRecipe& recipe, const Layout& layout,
                                           const std::vector<NamedView>& tensors);
 
-/// The inverse: puts the ranks' tensors together. Replicas become checks of `mapping`. Errors are of
-/// kind kMapping: a shard that is missing, a name without a rule.
+/// The inverse: puts the ranks' tensors together. Replicas become checks of `mapping`. Errors are
+/// of kind kMapping: a shard that is missing, a name without a rule.
 Result<> Assemble(const BoundRecipe& recipe, const Layout& layout,
                   const std::vector<RankTensor>& tensors, Mapping* mapping);
 

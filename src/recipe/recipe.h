@@ -21,8 +21,9 @@ class Recipe {
   using PartText = std::function<Result<std::string>(const std::string& name)>;
 
   /// Reads a recipe and checks it whole: every field known, every map a bijection, both sides of a
-  /// rule with the same captures, no name that two rules could claim. Errors are of kind kUsage and
-  /// name `origin` and the line. docs/recipes.md describes the language.
+  /// rule with the same captures, no name that two rules could claim, rules that agree on how the
+  /// model is dealt out. Errors are of kind kUsage and name `origin` and the line. docs/recipes.md
+  /// describes the language.
   static Result<Recipe> Parse(std::string_view toml, const std::string& origin,
                               const PartText& part_text = {});
 
@@ -55,7 +56,7 @@ class Recipe {
 
  private:
   class Reader;
-  Result<> CheckOverlaps(const std::string& origin, const std::vector<uint32_t>& lines) const;
+  class Checks;
 
   std::string name_;
   std::string description_;

@@ -6,12 +6,14 @@
 #include "base/try.h"
 #include "recipe/braces.h"
 #include "recipe/recipe.h"
+#include "recipe/recipe_checks.h"
 #include "recipe/toml_fields.h"
 
 namespace reshard {
 namespace {
 
 constexpr int kMaxIncludes = 64;
+constexpr size_t kMaxRules = 10'000;
 
 std::string Both(const std::string& a, const std::string& b) {
   return a.empty() ? b : b.empty() ? a : fmt::format("({}) and ({})", a, b);
@@ -54,7 +56,8 @@ std::set<std::string> Captured(const std::vector<Pattern>& patterns) {
 }
 
 Result<Stage> ParseStage(const std::string& text, const TomlFields& fields) {
-  if (text.empty() || text == "every") return Stage{};
+  if (text.empty()) return Stage{};
+  if (text == "every") return Stage{.said = true};
   const size_t dot = text.find('.');
   const std::string place = dot == std::string::npos ? "" : text.substr(dot + 1);
   const std::pair<std::string_view, Stage::Place> places[] = {{"every", Stage::Place::kEvery},
@@ -64,7 +67,7 @@ Result<Stage> ParseStage(const std::string& text, const TomlFields& fields) {
                                                               {"end", Stage::Place::kEnd},
                                                               {"layer", Stage::Place::kLayer}};
   for (const auto& [name, value] : places)
-    if (place == name && dot > 0) return Stage{value, text.substr(0, dot)};
+    if (place == name && dot > 0) return Stage{value, text.substr(0, dot), true};
   return std::unexpected(fields.Fault(
       fields.Get("stage"),
       fmt::format("stage '{}' is neither 'every' nor PART.first, .last, .start, .end, .layer or .every", text)));
@@ -87,7 +90,8 @@ class Recipe::Reader {
   Result<> ReadBody(TomlFields& top, const std::string& origin, const Place& place) {
     const size_t scope = recipe_.scopes_.size();
     recipe_.scopes_.push_back({.roots = place.roots, .sizes = {}});
-    RESHARD_TRY(ReadSizes(top, scope));
+    RESHARD_ASSIGN(recipe_.scopes_[scope].sizes, ReadExpressions(top, "sizes"));
+    RESHARD_ASSIGN(recipe_.scopes_[scope].layers, ReadExpressions(top, "layers"));
     const std::pair<std::string_view, Rule::Kind> kinds[] = {{"rule", Rule::Kind::kMove},
                                                              {"copy", Rule::Kind::kCopy},
                                                              {"tie", Rule::Kind::kTie},
@@ -108,25 +112,31 @@ class Recipe::Reader {
     return {};
   }
 
-  const std::vector<uint32_t>& lines() const { return lines_; }
+  /// Of each rule: file and line.
+  const std::vector<std::string>& places() const { return places_; }
 
  private:
-  Result<> ReadSizes(TomlFields& top, size_t scope) {
-    RESHARD_ASSIGN(const toml::table* table, top.Table("sizes"));
-    if (!table) return {};
-    for (const auto& [key, node] : *table) {
+  using Named = std::vector<std::pair<std::string, Expression>>;
+
+  // [sizes] and [layers]: names and expressions, in the order of the file.
+  Result<Named> ReadExpressions(TomlFields& top, const std::string& key) {
+    Named named;
+    RESHARD_ASSIGN(const toml::table* table, top.Table(key));
+    if (!table) return named;
+    for (const auto& [name, node] : *table) {
       if (!node.is_string())
-        return std::unexpected(
-            top.Fault(&node, fmt::format("size '{}' is not an expression in quotes", key.str())));
+        return std::unexpected(top.Fault(
+            &node, fmt::format("'{}' of [{}] is not an expression in quotes", name.str(), key)));
       auto expression = Expression::Parse(*node.value<std::string>());
       if (!expression) return std::unexpected(top.Fault(&node, expression.error().found));
-      recipe_.scopes_[scope].sizes.emplace_back(key.str(), std::move(*expression));
+      named.emplace_back(name.str(), std::move(*expression));
     }
     // toml++ sorts keys; a size may use those before it in the file.
-    std::ranges::sort(recipe_.scopes_[scope].sizes, {}, [&](const auto& size) {
-      return table->get(size.first)->source().begin.line;
+    std::ranges::sort(named, {}, [&](const auto& entry) {
+      const auto& begin = table->get(entry.first)->source().begin;
+      return std::pair(begin.line, begin.column);
     });
-    return {};
+    return named;
   }
 
   Result<> ReadInclude(TomlFields& fields, const Place& outer) {
@@ -184,7 +194,7 @@ class Recipe::Reader {
     for (std::string& name : hub) name = place.hub + name;
     for (std::string& name : here) name = (kind == Rule::Kind::kTie ? place.hub : place.here) + name;
 
-    Rule rule{.kind = kind, .scope = scope};
+    Rule rule{.kind = kind, .table = ++tables_, .scope = scope};
     RESHARD_ASSIGN(rule.otherwise, fields.Flag("otherwise"));
     RESHARD_ASSIGN(rule.when, Condition(fields, place));
     std::vector<std::string> maps;
@@ -197,6 +207,7 @@ class Recipe::Reader {
       RESHARD_ASSIGN(rule.ep, fields.Text("ep", false));
       RESHARD_ASSIGN(rule.pad, fields.Text("pad", false));
       RESHARD_ASSIGN(rule.uneven, fields.Flag("uneven"));
+      RESHARD_ASSIGN(rule.optional, fields.Flag("optional"));
       RESHARD_ASSIGN(const std::string stage, fields.Text("stage", false));
       RESHARD_ASSIGN(rule.stage, ParseStage(stage, fields));
       RESHARD_TRY(ReadIndex(fields, &rule));
@@ -225,7 +236,18 @@ class Recipe::Reader {
     RESHARD_ASSIGN(rule.here, Patterns(fields, here));
     if (rule.kind == Rule::Kind::kMove || rule.kind == Rule::Kind::kCopy)
       RESHARD_TRY(MakeFusions(fields, maps, &rule));
-    lines_.push_back(fields.line());
+    const bool alone = rule.hub.size() == 1 && rule.here.size() == 1 && rule.index.empty() &&
+                       rule.fusion.stacked().empty() && rule.fusion.parts().size() == 1;
+    if (rule.kind == Rule::Kind::kCopy && !alone)
+      return std::unexpected(
+          fields.Fault(nullptr, "a [[copy]] repeats one tensor: one name on each side"));
+    if (rule.kind == Rule::Kind::kTie &&
+        (rule.here.size() != 1 || !std::ranges::includes(Captured(rule.hub), Captured(rule.here))))
+      return std::unexpected(
+          fields.Fault(fields.Get("of"), "'of' is not one name with the captures of 'hub'"));
+    if (recipe_.rules_.size() == kMaxRules)
+      return std::unexpected(fields.Fault(nullptr, "too many rules"));
+    places_.push_back(fields.place());
     recipe_.rules_.push_back(std::move(rule));
     return {};
   }
@@ -233,12 +255,15 @@ class Recipe::Reader {
   Result<std::vector<Pattern>> Patterns(const TomlFields& fields,
                                         const std::vector<std::string>& texts) {
     std::vector<Pattern> patterns;
-    for (const std::string& text : texts)
-      for (const std::string& one : ExpandLists(text)) {
-        auto pattern = Pattern::Parse(one);
+    for (const std::string& text : texts) {
+      const auto names = ExpandLists(text);
+      if (!names) return std::unexpected(fields.Fault(nullptr, names.error().found));
+      for (const std::string& name : *names) {
+        auto pattern = Pattern::Parse(name);
         if (!pattern) return std::unexpected(fields.Fault(nullptr, pattern.error().found));
         patterns.push_back(std::move(*pattern));
       }
+    }
     if (patterns.empty()) return patterns;
     const auto captures = Captured({patterns[0]});
     for (const Pattern& pattern : patterns)
@@ -361,7 +386,8 @@ class Recipe::Reader {
 
   Recipe& recipe_;
   const PartText& part_text_;
-  std::vector<uint32_t> lines_;  // of each rule
+  std::vector<std::string> places_;
+  size_t tables_ = 0;
   int includes_ = 0;
 };
 
@@ -393,40 +419,7 @@ Result<std::vector<std::vector<Pattern>>> ReadDetect(TomlFields& top) {
   return out;
 }
 
-// The names that a rule claims on a side: no other rule may claim one of them.
-const std::vector<Pattern>* Claims(const Rule& rule, bool hub) {
-  if (hub) return rule.kind == Rule::Kind::kCopy ? nullptr : &rule.hub;
-  return rule.kind == Rule::Kind::kTie ? nullptr : &rule.here;
-}
-
 }  // namespace
-
-Result<> Recipe::CheckOverlaps(const std::string& origin,
-                               const std::vector<uint32_t>& lines) const {
-  for (size_t i = 0; i < rules_.size(); ++i)
-    for (size_t j = 0; j <= i; ++j) {
-      const Rule &first = rules_[j], &second = rules_[i];
-      // An `otherwise` gives way to what is without; drops give way to rules. Conditions are known
-      // only with a model: BoundRecipe looks at those.
-      if (first.otherwise != second.otherwise || (i != j && (first.when || second.when))) continue;
-      const bool drops = first.kind == Rule::Kind::kDrop;
-      if (first.otherwise && drops != (second.kind == Rule::Kind::kDrop)) continue;
-      for (const bool hub : {false, true}) {
-        const auto *a = Claims(first, hub), *b = Claims(second, hub);
-        if (!a || !b) continue;
-        for (size_t x = 0; x < a->size(); ++x)
-          for (size_t y = 0; y < (i == j ? x : b->size()); ++y)
-            if (Pattern::Overlap((*a)[x], (*b)[y]))
-              return std::unexpected(
-                  Error{.kind = ErrorKind::kUsage,
-                        .file = fmt::format("{}:{}", origin, lines[i]),
-                        .found = fmt::format("'{}' and '{}' can both claim one name",
-                                             (*a)[x].text(), (*b)[y].text()),
-                        .help = "see docs/recipes.md for the language of recipes"});
-      }
-    }
-  return {};
-}
 
 Result<Recipe> Recipe::Parse(std::string_view text, const std::string& origin,
                              const PartText& part_text) {
@@ -456,7 +449,7 @@ Result<Recipe> Recipe::Parse(std::string_view text, const std::string& origin,
   if (std::ranges::none_of(recipe.rules_,
                            [](const Rule& rule) { return rule.kind == Rule::Kind::kMove; }))
     return std::unexpected(top.Fault(nullptr, "the recipe has no [[rule]]"));
-  RESHARD_TRY(recipe.CheckOverlaps(origin, reader.lines()));
+  RESHARD_TRY(Checks(recipe, reader.places()).Run());
   return recipe;
 }
 

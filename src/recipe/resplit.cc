@@ -1,6 +1,6 @@
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "base/try.h"
 #include "recipe/bound_recipe.h"
@@ -19,14 +19,14 @@ Result<std::string> NameOfOriginal(const BoundRecipe& recipe, const Rule& copy,
                                    const Captures& captures) {
   const auto original = recipe.FindHub(copy.hub[0].Fill(captures));
   if (original && original->rule->fusion.whole().text() == copy.fusion.whole().text() &&
-      original->rule->here.size() == 1 && original->rule->hub.size() == 1)
+      original->rule->here.size() == 1 && original->rule->hub.size() == 1 &&
+      original->rule->index.empty() && original->rule->fusion.stacked().empty())
     return original->rule->here[0].Fill(original->captures);
-  return std::unexpected(Error{
-      .kind = ErrorKind::kMapping,
-      .tensor = copy.here[0].text(),
-      .found = "the recipe copies a tensor that it does not keep as it is",
-      .expected = "a [[rule]] with the same map",
-      .help = "convert to the hub's layout first"});
+  return std::unexpected(Error{.kind = ErrorKind::kMapping,
+                               .tensor = copy.here[0].text(),
+                               .found = "the recipe copies a tensor that it does not keep as it is",
+                               .expected = "a [[rule]] with the same map",
+                               .help = "convert to the hub's layout first"});
 }
 
 }  // namespace
@@ -47,20 +47,29 @@ Result<> Resplit(const BoundRecipe& from, const BoundRecipe& to, Mapping* mappin
     const NamedView* original = FindTensor(kept, name);
     if (!original || original->view.shape() != copy.view.shape() ||
         original->view.dtype() != copy.view.dtype())
-      return std::unexpected(Error{.kind = ErrorKind::kMapping,
-                                   .tensor = copy.name,
-                                   .found = "it repeats a tensor that is not there, or not alike",
-                                   .expected = fmt::format("'{}' with the shape {}", name,
-                                                           ShapeText(copy.view.shape()))});
-    mapping->checks.push_back({copy.name, copy.view, original->view,
-                               fmt::format("another copy of '{}'", name)});
+      return std::unexpected(Error{
+          .kind = ErrorKind::kMapping,
+          .tensor = copy.name,
+          .found = "it repeats a tensor that is not there, or not alike",
+          .expected = fmt::format("'{}' with the shape {}", name, ShapeText(copy.view.shape()))});
+    mapping->checks.push_back(
+        {copy.name, copy.view, original->view, fmt::format("another copy of '{}'", name)});
   }
   std::vector<NamedView> made;
   for (const Rule* rule : to.rules()) {
     if (rule->kind != Rule::Kind::kCopy) continue;
-    RESHARD_ASSIGN(const std::string name, NameOfOriginal(to, *rule, {}));
-    if (const NamedView* original = FindTensor(kept, name))
-      made.push_back({rule->here[0].Fill({}), original->view, true});
+    // The original by the captures of the copy, which has the same.
+    for (const NamedView& tensor : kept) {
+      const auto match = to.FindHere(tensor.name);
+      if (!match || match->rule->kind != Rule::Kind::kMove || match->rule->hub.size() != 1 ||
+          !match->rule->index.empty() || match->rule->here.size() != 1 ||
+          !match->rule->fusion.stacked().empty())
+        continue;
+      const auto captures = rule->hub[0].Match(match->rule->hub[0].Fill(match->captures));
+      if (!captures) continue;
+      RESHARD_ASSIGN(const std::string name, NameOfOriginal(to, *rule, *captures));
+      if (name == tensor.name) made.push_back({rule->here[0].Fill(*captures), tensor.view, true});
+    }
   }
   kept.insert(kept.end(), made.begin(), made.end());
   mapping->tensors = std::move(kept);

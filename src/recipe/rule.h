@@ -1,10 +1,12 @@
 #ifndef RESHARD_RECIPE_RULE_H_
 #define RESHARD_RECIPE_RULE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "recipe/expression.h"
@@ -20,19 +22,20 @@ namespace reshard {
 struct Stage {
   enum class Place : uint8_t { kEvery, kFirst, kLast, kStart, kEnd, kLayer };
   Place place = Place::kEvery;
-  std::string part;  ///< empty for kEvery: it is cut as the whole model is
+  std::string part;   ///< empty for kEvery: it is cut as the whole model is
+  bool said = false;  ///< by the recipe, rather than left to the default
 };
 
 /// A capture of the here side that is computed from one of the hub side: by a table of the config
 /// (`table[from]`), or by an offset (`from + offset`).
 struct IndexMap {
   std::string from;
-  std::string table;                 ///< dotted path; empty where there is an offset
+  std::string table;  ///< dotted path; empty where there is an offset
   std::optional<Expression> offset;
 };
 
-/// One correspondence between hub tensors and tensors here. One side is `parts` (several tensors, or
-/// one), the other the whole that they make.
+/// One correspondence between hub tensors and tensors here. One side is `parts` (several tensors,
+/// or one), the other the whole that they make.
 struct Rule {
   enum class Kind : uint8_t {
     kMove,  ///< one side becomes the other
@@ -46,25 +49,32 @@ struct Rule {
   Fusion fusion;
   std::vector<Fusion> forms;  ///< of other forms that the one hub tensor may have; its shape tells
   bool parts_here = false;
-  std::string tp;   ///< axis that tensor parallelism cuts; empty: every rank has all of it
-  std::string ep;   ///< capture or axis that expert parallelism deals out; empty: none
+  std::string tp;       ///< axis that tensor parallelism cuts; empty: every rank has all of it
+  std::string ep;       ///< capture or axis that expert parallelism deals out; empty: none
   bool uneven = false;  ///< the first ranks may have one more of the axis than the last
-  std::string pad;  ///< axis that may have rows of padding behind its size
+  std::string pad;      ///< axis that may have rows of padding behind its size
   Stage stage;
   std::map<std::string, IndexMap, std::less<>> index;
   std::optional<Expression> when;
   bool otherwise = false;  ///< only names that no rule without it takes
-  std::string note;        ///< the warning of a rule, the reason of a drop
-  size_t scope = 0;        ///< whose sizes it sees
+  bool optional = false;   ///< a model, or some of its layers, may lack what it takes
+  size_t table = 0;  ///< rules of one table of the file, by a choice in its names, have one number
+  std::string note;  ///< the warning of a rule, the reason of a drop
+  size_t scope = 0;  ///< whose sizes it sees
 
   const std::vector<Pattern>& parts() const { return parts_here ? here : hub; }
   const std::vector<Pattern>& whole() const { return parts_here ? hub : here; }
   /// The axes of here tensor number `member`.
   const Axes& here_axes(size_t member) const;
+  /// The axes of hub tensor number `member`, in its first form.
+  const Axes& hub_axes(size_t member) const;
 
   /// The map that fits a hub tensor of this shape: `fusion` where there is no other. Errors are of
   /// kind kMapping: none fits, or several do, which only the sizes could tell apart.
-  Result<const Fusion*> FusionFor(const Shape& hub, const Sizes& sizes) const;
+  Result<const Fusion*> FusionFor(const Shape& shape, const Sizes& sizes) const;
+
+ private:
+  const Axes& PartAxes(size_t member) const;
 };
 
 /// What a recipe does not do, though a model or a layout asks for it.
@@ -77,7 +87,13 @@ struct Refusal {
 /// Where the names of a group of rules are looked up.
 struct Scope {
   std::vector<std::string> roots;  ///< objects of the config, the first that exists counts
-  std::vector<std::pair<std::string, Expression>> sizes;  ///< in the order of the file
+  std::vector<std::pair<std::string, Expression>> sizes;   ///< in the order of the file
+  std::vector<std::pair<std::string, Expression>> layers;  ///< of parts of the model
+
+  bool Declares(std::string_view size) const {
+    return std::ranges::find(sizes, size, &std::pair<std::string, Expression>::first) !=
+           sizes.end();
+  }
 };
 
 }  // namespace reshard

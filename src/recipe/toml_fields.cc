@@ -18,6 +18,10 @@ Result<toml::table> ParseToml(std::string_view text, const std::string& origin) 
   }
 }
 
+std::string TomlFields::place() const {
+  return fmt::format("{}:{}", origin_, table_.source().begin.line);
+}
+
 Error TomlFields::Fault(const toml::node* at, std::string found) const {
   const uint32_t where = (at ? at->source() : table_.source()).begin.line;
   return Error{.kind = ErrorKind::kUsage,

@@ -1,13 +1,13 @@
 #ifndef RESHARD_RECIPE_TOML_FIELDS_H_
 #define RESHARD_RECIPE_TOML_FIELDS_H_
 
+#include <toml++/toml.h>
+
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <toml++/toml.h>
 
 #include "reshard/error.h"
 
@@ -24,7 +24,8 @@ class TomlFields {
       : table_(table), origin_(origin) {}
 
   Error Fault(const toml::node* at, std::string found) const;
-  uint32_t line() const { return table_.source().begin.line; }
+  /// "FILE:LINE" of the table.
+  std::string place() const;
 
   Result<std::string> Text(std::string_view key, bool required);
   Result<bool> Flag(std::string_view key);

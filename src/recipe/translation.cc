@@ -1,11 +1,11 @@
-#include <algorithm>
-#include <charconv>
-#include <map>
-
 #include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
 
 #include "base/try.h"
 #include "recipe/bound_recipe.h"
+#include "recipe/index_text.h"
 #include "view/shape_text.h"
 
 namespace reshard {
@@ -18,14 +18,7 @@ void ReplaceAll(std::string* text, std::string_view what, std::string_view with)
   }
 }
 
-std::optional<size_t> ToPlace(const std::string& text) {
-  size_t place = 0;
-  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), place);
-  if (code != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return place;
-}
-
-constexpr size_t kMaxPlaces = size_t{1} << 20;
+constexpr int64_t kMaxPlaces = int64_t{1} << 20;
 
 }  // namespace
 
@@ -55,11 +48,11 @@ class BoundRecipe::Translation {
     for (Pending& copy : copies_) {
       const auto at = origin_.find(copy.name);
       if (at == origin_.end())
-        return std::unexpected(Error{.kind = ErrorKind::kMapping,
-                                     .tensor = copy.from,
-                                     .found = fmt::format("it repeats '{}', which is not there",
-                                                          copy.name),
-                                     .expected = "both"});
+        return std::unexpected(
+            Error{.kind = ErrorKind::kMapping,
+                  .tensor = copy.from,
+                  .found = fmt::format("it repeats '{}', which is not there", copy.name),
+                  .expected = "both"});
       RESHARD_TRY(AddCheck(copy.from, std::move(copy.view),
                            mapping_->tensors[at->second.index].view,
                            fmt::format("another copy of what becomes '{}'", copy.name)));
@@ -122,18 +115,19 @@ class BoundRecipe::Translation {
       if (const NamedView* other = Input(of))
         return AddCheck(tensor.name, tensor.view, other->view,
                         fmt::format("tied to '{}', and only that one is kept", of));
-      return std::unexpected(Error{.kind = ErrorKind::kMapping,
-                                   .tensor = tensor.name,
-                                   .found = fmt::format("it is tied to '{}', which is not there", of),
-                                   .expected = "both"});
+      return std::unexpected(
+          Error{.kind = ErrorKind::kMapping,
+                .tensor = tensor.name,
+                .found = fmt::format("it is tied to '{}', which is not there", of),
+                .expected = "both"});
     }
     const auto captures = recipe_.Cross(rule, match->captures, to_hub_);
     if (!captures)
-      return std::unexpected(Error{
-          .kind = ErrorKind::kMapping,
-          .tensor = tensor.name,
-          .found = "its number is in no table of the model's config.json",
-          .expected = fmt::format("one that '{}' can be", In(rule)[match->member].text())});
+      return std::unexpected(
+          Error{.kind = ErrorKind::kMapping,
+                .tensor = tensor.name,
+                .found = "its number is in no table of the model's config.json",
+                .expected = fmt::format("one that '{}' can be", In(rule)[match->member].text())});
     if (rule.parts_here != to_hub_) return Split(tensor, rule, *captures);
     return Collect(tensor, *match, *captures);
   }
@@ -142,14 +136,14 @@ class BoundRecipe::Translation {
     const Rule& rule = *match.rule;
     size_t place = 0;
     if (const std::string& stacked = rule.fusion.stacked(); !stacked.empty()) {
-      const auto number = ToPlace(captures.at(stacked));
+      const auto number = ParseIndex(captures.at(stacked));
       if (!number || *number > kMaxPlaces)
-        return std::unexpected(Error{.kind = ErrorKind::kMapping,
-                                     .tensor = tensor.name,
-                                     .found = fmt::format("'{}' is no place along axis '{}'",
-                                                          captures.at(stacked), stacked),
-                                     .expected = "a number from 0 on"});
-      place = *number;
+        return std::unexpected(Error{
+            .kind = ErrorKind::kMapping,
+            .tensor = tensor.name,
+            .found = fmt::format("'{}' is no place along axis '{}'", captures.at(stacked), stacked),
+            .expected = "a number from 0 on"});
+      place = static_cast<size_t>(*number);
       captures.erase(stacked);
     }
     std::string key = fmt::format("{}", static_cast<const void*>(&rule));
@@ -191,12 +185,12 @@ class BoundRecipe::Translation {
     if (!group.rule->fusion.stacked().empty())
       captures[group.rule->fusion.stacked()] = fmt::to_string(place);
     const std::string missing = In(*group.rule)[member].Fill(captures);
-    return std::unexpected(
-        Error{.kind = ErrorKind::kMapping,
-              .tensor = missing,
-              .found = fmt::format("it is not there, but '{}' is", group.name),
-              .expected = fmt::format("all that make '{}'", Out(*group.rule)[0].Fill(group.captures)),
-              .help = "is a file of the source missing?"});
+    return std::unexpected(Error{
+        .kind = ErrorKind::kMapping,
+        .tensor = missing,
+        .found = fmt::format("it is not there, but '{}' is", group.name),
+        .expected = fmt::format("all that make '{}'", Out(*group.rule)[0].Fill(group.captures)),
+        .help = "is a file of the source missing?"});
   }
 
   Result<> Split(const NamedView& tensor, const Rule& rule, Captures captures) {
@@ -207,8 +201,7 @@ class BoundRecipe::Translation {
     RESHARD_ASSIGN(const Fusion* const fusion, FusionOf(rule, whole));
     RESHARD_ASSIGN(const auto tensors, fusion->Split(whole, recipe_.sizes(rule)));
     for (size_t place = 0; place < tensors.size(); ++place) {
-      if (!rule.fusion.stacked().empty())
-        captures[rule.fusion.stacked()] = fmt::to_string(place);
+      if (!rule.fusion.stacked().empty()) captures[rule.fusion.stacked()] = fmt::to_string(place);
       size_t member = 0;
       for (size_t i = 0; i < tensors[place].size(); ++i) {
         const View& view = tensors[place][i];
@@ -243,12 +236,14 @@ class BoundRecipe::Translation {
   Result<View> Pad(const Rule& rule, View view) const {
     int64_t rows = padding_.rows;
     const int64_t have = view.shape()[0];
-    if (padding_.multiple > 0) rows = (have + padding_.multiple - 1) / padding_.multiple * padding_.multiple;
+    if (padding_.multiple > 0)
+      rows = (have + padding_.multiple - 1) / padding_.multiple * padding_.multiple;
     if (rows == 0 || rows == have) return view;
     if (rows < have)
-      return std::unexpected(Error{.kind = ErrorKind::kMapping,
-                                   .found = fmt::format("axis '{}' has {} rows", rule.pad, have),
-                                   .expected = fmt::format("at most the {} of --pad-vocab-to", rows)});
+      return std::unexpected(
+          Error{.kind = ErrorKind::kMapping,
+                .found = fmt::format("axis '{}' has {} rows", rule.pad, have),
+                .expected = fmt::format("at most the {} of --pad-vocab-to", rows)});
     Shape rest = view.shape();
     rest[0] = rows - have;
     std::vector<View> parts{view};
@@ -267,7 +262,22 @@ class BoundRecipe::Translation {
     const Sizes& sizes = recipe_.sizes(rule);
     const auto size = sizes.find(rule.pad);
     const int64_t rows = tensor.view.shape().empty() ? 0 : tensor.view.shape()[0];
-    if (size == sizes.end() || rows <= size->second) return tensor.view;
+    if (size == sizes.end())
+      return std::unexpected(
+          Error{.kind = ErrorKind::kMapping,
+                .tensor = tensor.name,
+                .found = fmt::format("{} rows, some of which may be padding", rows),
+                .expected = fmt::format("to know '{}' from the model's config.json", rule.pad),
+                .help = "give the model's config.json by --assets-from"});
+    if (rows <= size->second) return tensor.view;
+    // No one pads by as much again: then the size is not the vocabulary's.
+    if (rows - size->second >= size->second)
+      return std::unexpected(Error{
+          .kind = ErrorKind::kMapping,
+          .tensor = tensor.name,
+          .found = fmt::format("{} rows", rows),
+          .expected = fmt::format("{} and some padding, as '{}' says", size->second, rule.pad),
+          .help = "the config.json or the recipe's [sizes] do not fit the tensor"});
     RESHARD_ASSIGN(View rest, View::Slice(tensor.view, 0, size->second, rows - size->second));
     const std::string name = fmt::format("rows {} to {} of {}", size->second, rows, tensor.name);
     mapping_->dropped_parts.push_back({name, std::move(rest), "padding of the vocabulary"});
@@ -276,12 +286,12 @@ class BoundRecipe::Translation {
 
   Result<> AddCheck(const std::string& name, View view, View equals, std::string why) {
     if (view.shape() != equals.shape() || view.dtype() != equals.dtype())
-      return std::unexpected(
-          Error{.kind = ErrorKind::kMapping,
-                .tensor = name,
-                .found = fmt::format("{} {}", DTypeName(view.dtype()), ShapeText(view.shape())),
-                .expected = fmt::format("{} {}: {}", DTypeName(equals.dtype()),
-                                        ShapeText(equals.shape()), why)});
+      return std::unexpected(Error{
+          .kind = ErrorKind::kMapping,
+          .tensor = name,
+          .found = fmt::format("{} {}", DTypeName(view.dtype()), ShapeText(view.shape())),
+          .expected =
+              fmt::format("{} {}: {}", DTypeName(equals.dtype()), ShapeText(equals.shape()), why)});
     mapping_->checks.push_back({name, std::move(view), std::move(equals), std::move(why)});
     return {};
   }
@@ -301,8 +311,7 @@ class BoundRecipe::Translation {
   }
 
   Result<> GiveFresh(std::string name, View view, const std::string& from, bool repeats) {
-    const auto [at, fresh] =
-        origin_.emplace(name, Origin{from, mapping_->tensors.size()});
+    const auto [at, fresh] = origin_.emplace(name, Origin{from, mapping_->tensors.size()});
     if (!fresh)
       return std::unexpected(Error{
           .kind = ErrorKind::kMapping,
