@@ -101,12 +101,13 @@ Result<> ReadSelection(const MmConfig& config, ConvertRequest* request) {
                                  .found = "both cfg.save_vit_only and cfg.save_lora_only",
                                  .expected = "at most one of them"});
   request->only = vit ? "vit" : lora ? "lora" : "";
-  if (const std::string rows = config.Text("cfg.common_model_config.resize_vocab_size");
-      !rows.empty()) {
-    auto padding = ParseVocabPadding(rows);
-    if (!padding) return std::unexpected(std::move(padding).error());
-    request->vocab_padding = *padding;
-  }
+  // The documented size is smaller than the published vocabulary: rows would be lost.
+  if (!config.Text("cfg.common_model_config.resize_vocab_size").empty())
+    return std::unexpected(
+        Error{.kind = ErrorKind::kUsage,
+              .found = "cfg.common_model_config.resize_vocab_size is not supported",
+              .expected = "the vocabulary as it is",
+              .help = "resize it with transformers' resize_token_embeddings first"});
   return {};
 }
 

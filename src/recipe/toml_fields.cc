@@ -36,7 +36,10 @@ Result<std::string> TomlFields::Text(std::string_view key, bool required) {
   if (!node) return std::unexpected(Fault(nullptr, fmt::format("'{}' is missing", key)));
   if (!node->is_string())
     return std::unexpected(Fault(node, fmt::format("'{}' is not a string", key)));
-  return *node->value<std::string>();
+  std::string text = *node->value<std::string>();
+  if (required && text.empty())
+    return std::unexpected(Fault(node, fmt::format("'{}' is empty", key)));
+  return text;
 }
 
 Result<bool> TomlFields::Flag(std::string_view key) {
