@@ -58,7 +58,7 @@ TEST(AxesTest, RefusesWhatIsNotAxes) {
                           "f,h",
                           "]",
                           ")"})
-    EXPECT_EQ(Axes::Parse(bad).error_or(Error{}).kind, ErrorKind::kUsage) << bad;
+    EXPECT_EQ(KindOf(Axes::Parse(bad)), ErrorKind::kUsage) << bad;
 }
 
 TEST(AxesTest, SolvesWhatTheShapeSays) {

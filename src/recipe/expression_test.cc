@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
+#include "recipe/recipe_test_support.h"
+
 namespace reshard {
 namespace {
 
@@ -73,7 +75,7 @@ TEST(ExpressionTest, FaultsSayWhere) {
                           "a)",    "()",    "a b", "a + + b", "not",
                           "and a", "a and", "-1",  "1x",      "99999999999999999999",
                           "a = b", "a & b", "'a'", "a ? b",   "or"})
-    EXPECT_EQ(Expression::Parse(bad).error_or(Error{}).kind, ErrorKind::kUsage) << bad;
+    EXPECT_EQ(KindOf(Expression::Parse(bad)), ErrorKind::kUsage) << bad;
   EXPECT_THAT(Expression::Parse("heads + ) 3").error().found, HasSubstr("at ') 3'"));
 }
 

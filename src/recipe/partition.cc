@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
+#include <utility>
 
 #include "base/try.h"
 #include "recipe/completeness.h"
@@ -168,13 +170,14 @@ Result<std::vector<RankTensor>> Partition(const BoundRecipe& recipe, const Layou
                                            list->second.begin(entries[0]));
     }
     const std::string name = rule.here[match.member].Fill(captures);
-    bool placed = false;
+    std::set<std::pair<int64_t, int64_t>> placed;  // which part of it some rank has already
     for (int64_t stage = 0; stage < layout.pp * layout.vpp; ++stage) {
       if (!entries.empty() && list->second.At(stage) != entries[0]) continue;
       for (int64_t e = first_ep; e <= last_ep; ++e)
         for (int64_t t = 0; t < layout.ranks; ++t) {
           if (!layout.Exists(t, e)) continue;
           const auto& row = shards[ep_axis ? e : 0];
+          const bool first = placed.emplace(ep_axis ? e : 0, t % tp).second;
           out.push_back(
               {.tp = t,
                .pp = stage % layout.pp,
@@ -182,11 +185,10 @@ Result<std::vector<RankTensor>> Partition(const BoundRecipe& recipe, const Layou
                .chunk = stage / layout.pp,
                .name = name,
                .view = row[static_cast<size_t>(t % tp)],
-               .repeats = tensor.repeats || placed || (e > first_ep && !ep_axis) || t >= tp});
+               .repeats = tensor.repeats || !first});
         }
-      placed = true;
     }
-    if (!placed) return std::unexpected(Fault(tensor.name, "no stage holds it", "at least one"));
+    if (placed.empty()) return std::unexpected(Fault(tensor.name, "no stage holds it", "at least one"));
   }
   RESHARD_TRY(CheckTied(recipe, layout, out));
   return out;

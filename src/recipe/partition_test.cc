@@ -40,7 +40,7 @@ stage = "every"
 [[rule]]
 hub = "l.{layer}.a"
 here = "l.{layer}.a"
-map = "([1 1] f) h"
+map = "(2 f) h"
 tp = "f"
 stage = "llm.layer"
 [[rule]]
@@ -293,7 +293,7 @@ TEST_F(AssembleFaultTest, ATensorOnAnotherStage) {
 TEST_F(AssembleFaultTest, ReplicasOfAnotherShape) {
   for (RankTensor& tensor : ranks_)
     if (tensor.name == "norm" && tensor.tp == 1) tensor.view = *View::Slice(tensor.view, 0, 0, 1);
-  EXPECT_THAT(Fault(), HasSubstr("norm: F32"));
+  EXPECT_THAT(Fault(), HasSubstr("norm: float32"));
 }
 
 TEST(CheckUsesLayoutTest, SizesThatNoRuleCutsBy) {

@@ -21,6 +21,12 @@ std::vector<Element> AllElements(uint32_t source, const Shape& shape);
 
 int64_t NumelOf(const Shape& shape);
 
+/// The kind of the error; kInternal where there is none.
+template <typename T>
+ErrorKind KindOf(const Result<T>& result) {
+  return result ? ErrorKind::kInternal : result.error().kind;
+}
+
 }  // namespace reshard
 
 #endif  // RESHARD_RECIPE_RECIPE_TEST_SUPPORT_H_

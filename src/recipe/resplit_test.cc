@@ -94,7 +94,7 @@ TEST_F(ResplitTest, ACopyOfAnotherShapeIsAnError) {
 }
 
 TEST_F(ResplitTest, OnlyWhatIsKeptAsItIsCanBeCopied) {
-  const Recipe fused = *Recipe::Parse(R"(
+  const Recipe fused = *Recipe::Parse(R"toml(
 name = "fused"
 [[rule]]
 hub = ["a", "b"]
@@ -103,7 +103,7 @@ map = "f, f -> ([1 1] f)"
 [[copy]]
 hub = "a"
 here = "a2"
-)",
+)toml",
                                       "fused.toml");
   const BoundRecipe bound = *BoundRecipe::Bind(fused, config_, {});
   Mapping mapping = With({"ab", "a2"});
