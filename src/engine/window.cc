@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "base/try.h"
-#include "engine/cast.h"
 #include "view/lower.h"
 
 namespace reshard {
@@ -12,16 +11,6 @@ namespace {
 
 // An element that a window's edge cuts is made whole; its other part falls into this margin.
 constexpr uint64_t kMargin = 16;
-
-// The bytes of one element; View::Fill lets only zero pass where there is no cast.
-std::vector<std::byte> EncodeValue(double value, DType dtype) {
-  std::vector<std::byte> bytes(static_cast<size_t>(ItemSize(dtype)));
-  if (dtype == DType::kFloat64)
-    std::memcpy(bytes.data(), &value, sizeof value);
-  else if (value != 0)
-    FindCast(DType::kFloat64, dtype)(reinterpret_cast<const std::byte*>(&value), bytes.data(), 1);
-  return bytes;
-}
 
 // The elements of a slot that lie in the bytes [begin, end) of the file, wholly or in part.
 struct Elements {
@@ -52,24 +41,13 @@ bool JumpsThrough(const Region& region, const Shape& shape) {
   return target != source && stride(*target) > kNear && source->dst_stride > kNear;
 }
 
-void FillLoops(std::span<const std::byte> element, std::span<const Loop> loops, std::byte* dst) {
-  if (loops.empty()) {
-    std::ranges::copy(element, dst);
-    return;
-  }
-  for (int64_t i = 0; i < loops[0].extent; ++i)
-    FillLoops(element, loops.subspan(1), dst + i * loops[0].dst_stride * std::ssize(element));
-}
-
 }  // namespace
 
 WindowFiller::WindowFiller(const Source& source, const ChunkIndex& index,
                            const ChunkLayouts& layouts, size_t widest)
     : source_(source),
-      index_(index),
-      layouts_(layouts),
       widest_(widest),
-      gatherer_(source, kFillerBytes - kWindowBytes - 2 * kMargin),
+      filler_(source, index, layouts, kFillerBytes - kWindowBytes - 2 * kMargin),
       buffer_(kWindowBytes + 2 * kMargin) {}
 
 size_t WindowFiller::BestWindow(const FilePlan& file, uint64_t begin, uint64_t end) const {
@@ -126,42 +104,15 @@ Result<> WindowFiller::FillSlot(const Slot& slot, uint64_t begin, uint64_t end,
   const int64_t origin = static_cast<int64_t>(slot.offset) - static_cast<int64_t>(begin) +
                          static_cast<int64_t>(kMargin);
 
-  const Catalog& catalog = source_.catalog();
   const std::vector<int64_t> strides = RowMajorStrides(slot.view.shape());
-  StridedCopy copy{.to = slot.view.dtype()};
   size_t overflows = 0;
-  const auto copy_piece = [&](int64_t box_at, const ChunkIndex::Piece& piece) -> Result<> {
-    const Region& region = piece.region;
-    const ChunkLayout layout = layouts_.Get(catalog, catalog.tensors()[region.source], piece.chunk);
-    int64_t source_at = 0;
-    for (size_t dim = 0; dim < region.start.size(); ++dim)
-      source_at += region.start[dim] * layout.strides[dim];
-    copy.from = region.source_dtype;
-    copy.dst = buffer_.data() + (origin + (box_at + region.dst) * static_cast<int64_t>(size));
-    copy.loops.clear();
-    for (const Loop& loop : region.loops)
-      copy.loops.push_back({loop.extent, layout.strides[loop.dim] * loop.step, loop.dst_stride});
-    auto copied = gatherer_.Copy(layout, source_at, copy);
-    if (!copied) {
-      if (copied.error().tensor.empty()) copied.error().tensor = slot.name;
-      return std::unexpected(std::move(copied).error());
-    }
-    overflows += *copied;
-    return {};
-  };
-  const auto fill_region = [&](int64_t box_at, const Region& region) -> Result<> {
-    FillLoops(EncodeValue(region.fill, slot.view.dtype()), region.loops,
-              buffer_.data() + (origin + (box_at + region.dst) * static_cast<int64_t>(size)));
-    return {};
-  };
   const auto copy_box = [&](BoxView box) -> Result<> {
-    int64_t box_at = 0;
-    for (size_t dim = 0; dim < strides.size(); ++dim) box_at += box.start[dim] * strides[dim];
-    return Lower(slot.view, box.start, box.extent, strides, [&](const Region& region) {
-      if (region.source == Region::kFill) return fill_region(box_at, region);
-      return index_.Cut(region,
-                        [&](const ChunkIndex::Piece& piece) { return copy_piece(box_at, piece); });
-    });
+    int64_t at = 0;
+    for (size_t dim = 0; dim < strides.size(); ++dim) at += box.start[dim] * strides[dim];
+    std::byte* dst = buffer_.data() + (origin + at * static_cast<int64_t>(size));
+    RESHARD_ASSIGN(const size_t more, filler_.Fill(slot.view, box, strides, dst));
+    overflows += more;
+    return {};
   };
   if (first_is_cut) {
     RESHARD_TRY(CutRange(slot.view.shape(), first, first + 1, copy_box));

@@ -7,10 +7,8 @@
 #include <span>
 #include <vector>
 
-#include "engine/chunk_layouts.h"
-#include "engine/gather.h"
+#include "engine/box_filler.h"
 #include "plan/plan_data.h"
-#include "view/chunk_index.h"
 
 namespace reshard {
 
@@ -46,10 +44,8 @@ class WindowFiller {
   Result<> FillSlot(const Slot& slot, uint64_t begin, uint64_t end, const OverflowFn& on_overflow);
 
   const Source& source_;
-  const ChunkIndex& index_;
-  const ChunkLayouts& layouts_;
   size_t widest_;
-  Gatherer gatherer_;
+  BoxFiller filler_;
   std::vector<std::byte> buffer_;
 };
 
