@@ -1,6 +1,8 @@
 #include "reshard/recipe_fit.h"
 
+#include <algorithm>
 #include <filesystem>
+#include <map>
 #include <set>
 
 #include "api/flavors.h"
@@ -58,7 +60,7 @@ class Fitting {
       const std::string key = KeyOf(source_, tensor.name);
       const auto match = Find(recipe_, key, fit_.hub);
       if (!match) {
-        if (seen.insert(key).second) fit_.no_rule.push_back({key, recipe_.Nearest(key, fit_.hub)});
+        if (seen.insert(key).second) fit_.no_rule.push_back({key, NearestRule(key)});
         continue;
       }
       used_.insert(match->rule);
@@ -74,6 +76,15 @@ class Fitting {
   }
 
  private:
+  // Names that differ in their numbers alone, as layers' do, have one answer.
+  const std::string& NearestRule(const std::string& name) {
+    std::string form = name;
+    std::ranges::replace_if(form, [](char c) { return c >= '0' && c <= '9'; }, '0');
+    const auto [at, fresh] = nearest_.try_emplace(std::move(form));
+    if (fresh) at->second = recipe_.Nearest(name, fit_.hub);
+    return at->second;
+  }
+
   void CheckShape(const Tensor& tensor, const BoundRecipe::Match& match) {
     const Rule& rule = *match.rule;
     if (rule.kind != Rule::Kind::kMove && rule.kind != Rule::Kind::kCopy) return;
@@ -95,6 +106,7 @@ class Fitting {
   const BoundRecipe& recipe_;
   RecipeFit& fit_;
   std::set<const Rule*> used_;
+  std::map<std::string, std::string> nearest_;
 };
 
 // All that a conversion proves before it writes.

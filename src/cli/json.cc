@@ -107,7 +107,7 @@ std::string VerifyJson(const VerifyReport& report) {
 }
 
 std::string RecipeFitJson(const RecipeFit& fit) {
-  JsonWriter json({.indent = 1});
+  JsonWriter json;
   Begin("recipe_fit", &json);
   json.Member("recipe", fit.recipe);
   json.Member("fits", fit.fits());

@@ -52,7 +52,7 @@ Result<> CheckFit(const Options& options) {
   }
   return std::unexpected(Error{.kind = ErrorKind::kAnswerNo,
                                .file = options.name,
-                               .found = fmt::format("{} tensors have no rule, {} things do not fit",
+                               .found = fmt::format("tensors without a rule: {}; what does not fit: {}",
                                                     fit->no_rule.size(), fit->misfits.size()),
                                .help = "see docs/recipes.md for the language of recipes"});
 }
@@ -82,11 +82,15 @@ std::function<Result<>()> DeclareRecipe(CLI::App& app) {
   CLI::App* check =
       app.add_subcommand("check", "check a recipe: reshard recipe check my.toml ckpt");
   check->add_option("FILE", options->name, "a TOML file, or a name")->required();
-  check->add_option("CKPT", options->fit.checkpoint, "a checkpoint that it should fit");
-  check->add_option("--from", options->fit.from, "its kind, as in convert [auto]");
+  CLI::Option* checkpoint =
+      check->add_option("CKPT", options->fit.checkpoint, "a checkpoint that it should fit");
+  check->add_option("--from", options->fit.from, "its kind, as in convert [auto]")
+      ->needs(checkpoint);
   check->add_option("--assets-from", options->fit.assets_from,
-                    "where config.json lies [with or beside CKPT]");
-  check->add_flag("--json", options->json, "machine-readable, on stdout: docs/json.md");
+                    "where config.json lies [with or beside CKPT]")
+      ->needs(checkpoint);
+  check->add_flag("--json", options->json, "machine-readable, on stdout: docs/json.md")
+      ->needs(checkpoint);
   check->footer("Exit code 1 where something does not fit.");
   options->check = check;
   app.footer("docs/recipes.md teaches how to write a recipe.");

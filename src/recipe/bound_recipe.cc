@@ -13,15 +13,6 @@
 namespace reshard {
 namespace {
 
-// How alike two names are: characters that agree from the front and from the back.
-size_t Likeness(std::string_view a, std::string_view b) {
-  const size_t most = std::min(a.size(), b.size());
-  size_t front = 0, back = 0;
-  while (front < most && a[front] == b[front]) ++front;
-  while (back < most - front && a[a.size() - 1 - back] == b[b.size() - 1 - back]) ++back;
-  return front + back;
-}
-
 const std::string& NameOf(const Rule& rule) {
   return (rule.here.empty() ? rule.hub : rule.here)[0].text();
 }
@@ -241,18 +232,17 @@ std::optional<Captures> BoundRecipe::Cross(const Rule& rule, const Captures& fro
 }
 
 std::string BoundRecipe::Nearest(std::string_view name, bool hub) const {
-  std::string nearest;
-  size_t best = 0;
+  const Pattern* nearest = nullptr;
+  size_t least = 0;
   for (const Rule* rule : active_) {
     if (rule->kind == Rule::Kind::kDrop && hub) continue;
     for (const Pattern& pattern : hub ? rule->hub : rule->here)
-      if (const size_t likeness = Likeness(name, pattern.text());
-          nearest.empty() || likeness > best) {
-        nearest = pattern.text();
-        best = likeness;
+      if (const size_t distance = pattern.Distance(name); !nearest || distance < least) {
+        nearest = &pattern;
+        least = distance;
       }
   }
-  return nearest;
+  return nearest ? nearest->text() : std::string();
 }
 
 Error BoundRecipe::NoRule(std::string_view name, bool hub) const {

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <deque>
+#include <numeric>
 #include <set>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -99,6 +101,31 @@ std::vector<std::string> Pattern::CaptureNames() const {
   for (const Piece& piece : pieces_)
     if (piece.kind != Piece::Kind::kLiteral) names.push_back(piece.text);
   return names;
+}
+
+size_t Pattern::Distance(std::string_view name) const {
+  name = name.substr(0, 1024);
+  // Levenshtein's table, a row for each character of the pattern; a capture's row may stay.
+  std::vector<size_t> row(name.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  const auto step = [&](Piece::Kind kind, char literal) {
+    size_t diagonal = row[0]++;
+    for (size_t i = 1; i < row.size(); ++i) {
+      const char c = name[i - 1];
+      const bool literally = kind == Piece::Kind::kLiteral;
+      const size_t taken = literally ? c != literal : kind == Piece::Kind::kAny || c == '.';
+      const size_t more = literally ? 1 : taken;
+      const size_t here = std::min({diagonal + taken, row[i] + 1, row[i - 1] + more});
+      diagonal = std::exchange(row[i], here);
+    }
+  };
+  for (const Piece& piece : pieces_) {
+    if (piece.kind == Piece::Kind::kLiteral)
+      for (char c : piece.text) step(piece.kind, c);
+    else
+      step(piece.kind, 0);
+  }
+  return row.back();
 }
 
 bool Pattern::Overlap(const Pattern& a, const Pattern& b) {

@@ -33,6 +33,10 @@ class Pattern {
 
   std::vector<std::string> CaptureNames() const;
 
+  /// How unlike the pattern's text a name is: changes of one character, where `{layer}` takes any
+  /// characters but a dot for nothing, and `{rest*}` none. Of a very long name its beginning counts.
+  size_t Distance(std::string_view name) const;
+
   /// True where some name matches both patterns.
   static bool Overlap(const Pattern& a, const Pattern& b);
 
