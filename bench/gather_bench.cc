@@ -67,7 +67,7 @@ void Measure(std::string_view what, const FileSource& source, const View& view,
       {.path = "out", .size = view.byte_size(), .slots = {{.name = "t", .view = view}}});
   std::atomic<uint64_t> done = 0;
   const std::atomic<bool> never = false;
-  const auto layouts = ChunkLayouts::Locate(plan, source, 1, never);
+  const auto layouts = ChunkLayouts::Locate(ChunksOf(plan, source.catalog()), source, 1, &never);
   const ChunkIndex index(source.catalog());
   WindowFiller filler(source, index, *layouts, widest);
   BlockHash hash;

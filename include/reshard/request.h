@@ -60,6 +60,7 @@ struct ConvertRequest {
   uint64_t shard_size = 5'000'000'000;  ///< most bytes of tensors in a file
   Weights weights = Weights::kSafetensors;
   std::string assets_from{};       ///< where config and tokenizer lie; empty: with or beside the source
+  std::string config_json{};       ///< the text of a config.json, in place of the one found there
   std::string llm_from{};  ///< a Hugging Face directory that a language model's weights come from
   std::string only{};      ///< convert these alone: "vit", "audio", "llm", "lora", or an expression
   std::vector<std::string> ignore{};    ///< expressions for source names that may be dropped

@@ -31,7 +31,7 @@ class CheckJobTest : public testing::Test {
   Result<> Compare(const Check& check) {
     Plan plan;
     plan.checks.push_back(check);
-    const auto layouts = ChunkLayouts::Locate(plan, source_, 1, stop_);
+    const auto layouts = ChunkLayouts::Locate(ChunksOf(plan, source_.catalog()), source_, 1, &stop_);
     EXPECT_TRUE(layouts);
     const ChunkIndex index(source_.catalog());
     WindowFiller filler(source_, index, *layouts);

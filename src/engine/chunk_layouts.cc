@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <mutex>
 #include <set>
-#include <thread>
 
 #include "base/try.h"
+#include "engine/crew.h"
 #include "view/lower.h"
 
 namespace reshard {
@@ -41,49 +41,41 @@ bool IsRowMajor(const Catalog& catalog, const Tensor& tensor, const Chunk& chunk
 
 }  // namespace
 
-Result<ChunkLayouts> ChunkLayouts::Locate(const Plan& plan, const Source& source, unsigned jobs,
-                                          const std::atomic<bool>& cancelled) {
+ChunkSet ChunksOf(const Plan& plan, const Catalog& catalog) {
+  ChunkSet chunks;
+  for (uint32_t source : SourcesOf(plan)) {
+    const Tensor& tensor = catalog.tensors()[source];
+    const size_t end = size_t{tensor.first_chunk} + tensor.chunk_count;
+    if (chunks.size() < end) chunks.resize(end);
+    std::fill(chunks.begin() + tensor.first_chunk, chunks.begin() + static_cast<ptrdiff_t>(end),
+              true);
+  }
+  return chunks;
+}
+
+Result<ChunkLayouts> ChunkLayouts::Locate(const ChunkSet& chunks, const Source& source,
+                                          unsigned jobs, const std::atomic<bool>* cancelled) {
   const Catalog& catalog = source.catalog();
   ChunkLayouts layouts;
-  size_t count = 0;
-  std::vector<const Tensor*> tensors;
-  for (uint32_t index : SourcesOf(plan)) {
+  layouts.first_byte_.resize(chunks.size());
+  std::mutex mutex;  // guards layouts.other_
+  std::atomic<bool> stop = false;
+  const auto locate = [&](uint64_t index) -> Result<> {
     const Tensor& tensor = catalog.tensors()[index];
-    tensors.push_back(&tensor);
-    count = std::max<size_t>(count, tensor.first_chunk + tensor.chunk_count);
-  }
-  layouts.first_byte_.resize(count);
-
-  std::atomic<size_t> next = 0;
-  std::mutex mutex;
-  std::optional<Error> error;
-  const auto fail = [&](Error fault) {
-    std::lock_guard lock(mutex);
-    if (!error) error = std::move(fault);
-    next = tensors.size();
-  };
-  const auto work = [&] {
-    for (size_t i = next++; i < tensors.size(); i = next++) {
-      const Tensor& tensor = *tensors[i];
-      const auto chunks = catalog.chunks(tensor);
-      for (uint32_t k = 0; k < chunks.size(); ++k) {
-        if (cancelled)
-          return fail({.kind = ErrorKind::kInterrupted, .found = "interrupted"});
-        auto layout = source.Locate(tensor, chunks[k]);
-        if (!layout) return fail(std::move(layout).error());
-        layouts.first_byte_[tensor.first_chunk + k] = layout->offset;
-        if (IsRowMajor(catalog, tensor, chunks[k], *layout)) continue;
-        std::lock_guard lock(mutex);
-        layouts.other_.emplace(tensor.first_chunk + k, std::move(*layout));
-      }
+    const auto own = catalog.chunks(tensor);
+    for (uint32_t k = 0; k < own.size() && !stop; ++k) {
+      const uint32_t chunk = tensor.first_chunk + k;
+      if (chunk >= chunks.size() || !chunks[chunk]) continue;
+      RESHARD_ASSIGN(ChunkLayout layout, source.Locate(tensor, own[k]));
+      layouts.first_byte_[chunk] = layout.offset;
+      if (IsRowMajor(catalog, tensor, own[k], layout)) continue;
+      std::lock_guard lock(mutex);
+      layouts.other_.emplace(chunk, std::move(layout));
     }
+    return {};
   };
-  {
-    std::vector<std::jthread> threads;
-    for (unsigned i = 1; i < jobs; ++i) threads.emplace_back(work);
-    work();
-  }
-  if (error) return std::unexpected(std::move(*error));
+  const Crew crew{.jobs = jobs, .cancelled = cancelled};
+  RESHARD_TRY(crew.Run(catalog.tensors().size(), &stop, [&] { return StepFn(locate); }));
   return layouts;
 }
 

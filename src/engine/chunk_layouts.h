@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <unordered_map>
 #include <vector>
 
@@ -11,16 +12,22 @@
 
 namespace reshard {
 
-/// Where the elements of every chunk that a plan reads lie: found, and with it each chunk's header
-/// checked, before the first byte is written. Immutable once made.
+/// Which chunks of a catalog, by position among all of them.
+using ChunkSet = std::vector<bool>;
+
+/// The chunks of all tensors that a plan reads.
+ChunkSet ChunksOf(const Plan& plan, const Catalog& catalog);
+
+/// Where the elements of every chunk that is going to be read lie: found, and with it each chunk's
+/// header checked, before the first byte is written. Immutable once made.
 class ChunkLayouts {
  public:
-  /// Asks the source about each chunk, on `jobs` threads. Stops with kInterrupted where `*cancelled`
-  /// becomes true.
-  static Result<ChunkLayouts> Locate(const Plan& plan, const Source& source, unsigned jobs,
-                                     const std::atomic<bool>& cancelled);
+  /// Asks the source about each chunk of the set, on `jobs` threads. Stops with kInterrupted where
+  /// `*cancelled` becomes true.
+  static Result<ChunkLayouts> Locate(const ChunkSet& chunks, const Source& source, unsigned jobs,
+                                     const std::atomic<bool>* cancelled);
 
-  /// The layout of chunk number `chunk` of `tensor`.
+  /// The layout of chunk number `chunk`, one of the set, which belongs to `tensor`.
   ChunkLayout Get(const Catalog& catalog, const Tensor& tensor, uint32_t chunk) const;
 
  private:

@@ -33,7 +33,7 @@ class ChunkLayoutsTest : public testing::Test {
 };
 
 TEST_F(ChunkLayoutsTest, AreThoseThatTheSourceGives) {
-  const auto layouts = ChunkLayouts::Locate(plan_, source_, 3, cancelled_);
+  const auto layouts = ChunkLayouts::Locate(ChunksOf(plan_, source_.catalog()), source_, 3, &cancelled_);
   ASSERT_TRUE(layouts);
   const Catalog& catalog = source_.catalog();
   for (const char* name : {"a", "b"}) {
@@ -77,7 +77,7 @@ TEST_F(ChunkLayoutsTest, KeepsFlagsAndOtherFiles) {
                                  ChunkLayout{.offset = 5, .strides = {1}, .negate = true},
                                  ChunkLayout{.file = 9, .offset = 0, .strides = {1}}}) {
     const OddSource source(source_, odd);
-    const auto layouts = ChunkLayouts::Locate(plan_, source, 1, cancelled_);
+    const auto layouts = ChunkLayouts::Locate(ChunksOf(plan_, source.catalog()), source, 1, &cancelled_);
     ASSERT_TRUE(layouts);
     const ChunkLayout got = layouts->Get(source.catalog(), a, a.first_chunk);
     EXPECT_EQ(std::tie(got.file, got.offset, got.swap_bytes, got.conjugate, got.negate),
@@ -93,7 +93,7 @@ TEST_F(ChunkLayoutsTest, AsksOnlyAboutWhatIsRead) {
     asked.insert(tensor.name);
     return {};
   };
-  ASSERT_TRUE(ChunkLayouts::Locate(plan_, source_, 2, cancelled_));
+  ASSERT_TRUE(ChunkLayouts::Locate(ChunksOf(plan_, source_.catalog()), source_, 2, &cancelled_));
   EXPECT_EQ(asked, (std::multiset<std::string>{"a", "b", "b", "b"}));
 }
 
@@ -106,7 +106,7 @@ TEST_F(ChunkLayoutsTest, WhatChecksReadIsReadToo) {
     asked.insert(tensor.name);
     return {};
   };
-  ASSERT_TRUE(ChunkLayouts::Locate(plan_, source_, 1, cancelled_));
+  ASSERT_TRUE(ChunkLayouts::Locate(ChunksOf(plan_, source_.catalog()), source_, 1, &cancelled_));
   EXPECT_EQ(asked, (std::multiset<std::string>{"a", "unused"}));
 }
 
@@ -116,14 +116,14 @@ TEST_F(ChunkLayoutsTest, AnErrorOfTheSourceIsTheError) {
       return std::unexpected(Error{.kind = ErrorKind::kSource, .found = "b is damaged"});
     return {};
   };
-  const auto layouts = ChunkLayouts::Locate(plan_, source_, 2, cancelled_);
+  const auto layouts = ChunkLayouts::Locate(ChunksOf(plan_, source_.catalog()), source_, 2, &cancelled_);
   ASSERT_FALSE(layouts);
   EXPECT_EQ(layouts.error().found, "b is damaged");
 }
 
 TEST_F(ChunkLayoutsTest, StopsWhereCancelled) {
   cancelled_ = true;
-  const auto layouts = ChunkLayouts::Locate(plan_, source_, 2, cancelled_);
+  const auto layouts = ChunkLayouts::Locate(ChunksOf(plan_, source_.catalog()), source_, 2, &cancelled_);
   ASSERT_FALSE(layouts);
   EXPECT_EQ(layouts.error().kind, ErrorKind::kInterrupted);
 }

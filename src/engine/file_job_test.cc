@@ -21,7 +21,7 @@ class FileJobTest : public testing::Test {
     plan_.files.push_back({.path = "folder/w",
                            .size = 10'000'000,
                            .slots = {{.name = "w", .offset = 0, .view = source_.Of("w")}}});
-    layouts_ = *ChunkLayouts::Locate(plan_, source_, 1, stop_);
+    layouts_ = *ChunkLayouts::Locate(ChunksOf(plan_, source_.catalog()), source_, 1, &stop_);
     index_.emplace(source_.catalog());
   }
 

@@ -5,21 +5,19 @@
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <map>
 #include <mutex>
-#include <thread>
+#include <memory>
 
 #include "base/try.h"
 #include "engine/check_job.h"
 #include "engine/chunk_layouts.h"
+#include "engine/crew.h"
 #include "engine/file_job.h"
 #include "engine/journal.h"
 
 namespace reshard {
 namespace {
-
-constexpr auto kProgressInterval = std::chrono::milliseconds(100);
 
 // Stands for the state of all files that are read: another hash, another source.
 std::string Fingerprint(const Plan& plan, const Catalog& catalog) {
@@ -63,33 +61,28 @@ class Run {
   Result<> RunSteps(Reporter& reporter) {
     RESHARD_TRY(KeepFinishedFiles());
     RESHARD_TRY(CheckFreeSpace());
-    auto layouts = ChunkLayouts::Locate(plan_, source_, options_.jobs, Cancelled());
+    auto layouts = ChunkLayouts::Locate(ChunksOf(plan_, source_.catalog()), source_,
+                                        options_.jobs, options_.cancelled);
     if (!layouts) return std::unexpected(std::move(layouts).error());
     layouts_ = &*layouts;
     const ChunkIndex index(source_.catalog());
     index_ = &index;
     LineUpSteps();
-    {
-      std::vector<std::jthread> threads;
-      running_ = options_.jobs;
-      for (unsigned i = 0; i < options_.jobs; ++i) threads.emplace_back([this] { Work(); });
-      Watch(reporter);
-    }
-    if (Cancelled()) Fail({.kind = ErrorKind::kInterrupted, .found = "interrupted"});
-    if (error_) {
-      if (error_->kind == ErrorKind::kInterrupted && error_->help.empty())
-        error_->help = journal_->empty()
-                           ? "no file was finished yet: the same command starts afresh"
-                           : "run the same command again: it keeps the files that are finished";
-      return std::unexpected(std::move(*error_));
-    }
-    return {};
+    const auto start = std::chrono::steady_clock::now();
+    const Crew crew{.jobs = options_.jobs, .cancelled = options_.cancelled, .watch = [&] {
+                      const std::chrono::duration<double> seconds =
+                          std::chrono::steady_clock::now() - start;
+                      reporter.OnProgress(ProgressAt(seconds.count()));
+                    }};
+    auto done = crew.Run(steps_, &stop_, [this] { return Worker(); });
+    if (!done && done.error().kind == ErrorKind::kInterrupted && done.error().help.empty())
+      done.error().help = journal_->empty()
+                              ? "no file was finished yet: the same command starts afresh"
+                              : "run the same command again: it keeps the files that are finished";
+    return done;
   }
 
-  const std::atomic<bool>& Cancelled() const {
-    static const std::atomic<bool> never = false;
-    return options_.cancelled ? *options_.cancelled : never;
-  }
+  bool Cancelled() const { return options_.cancelled && *options_.cancelled; }
 
   Result<> KeepFinishedFiles() {
     finished_.resize(plan_.files.size());
@@ -157,12 +150,6 @@ class Run {
     }
   }
 
-  void Fail(Error error) {
-    std::lock_guard lock(mutex_);
-    if (!error_) error_ = std::move(error);
-    stop_ = true;
-  }
-
   // What a thread's share of the memory leaves for the widest window.
   size_t WidestWindow() const {
     constexpr size_t kOthers = kFillerBytes;  // all but the window, and a buffer for copied files
@@ -170,26 +157,24 @@ class Run {
     return std::clamp<uint64_t>(share < kOthers ? 0 : share - kOthers, kWindowBytes, kBlockBytes);
   }
 
-  void Work() {
-    WindowFiller filler(source_, *index_, *layouts_, WidestWindow());
-    BlockHash hash;
-    const OverflowFn on_overflow = [this](const Slot& slot, size_t count) {
-      std::lock_guard lock(mutex_);
-      overflows_[slot.name] += count;
-    };
-    const FileJob::Tools write{filler, hash, on_overflow, bytes_done_, stop_};
-    const CheckJob::Tools compare{source_, filler, bytes_done_, stop_};
-    for (uint64_t step = next_step_++; step < steps_ && !stop_; step = next_step_++) {
+  // What one thread holds.
+  struct Tools {
+    WindowFiller filler;
+    BlockHash hash{};
+  };
+
+  StepFn Worker() {
+    const auto tools =
+        std::make_shared<Tools>(WindowFiller(source_, *index_, *layouts_, WidestWindow()));
+    return [this, tools](uint64_t step) -> Result<> {
       const auto at = std::ranges::upper_bound(first_step_, step) - first_step_.begin() - 1;
       const auto job = static_cast<size_t>(at);
       const uint64_t block = step - first_step_[job];
-      auto done = job < checks_.size() ? checks_[job].CompareBlock(block, compare)
-                                       : Write(job - checks_.size(), block, write);
-      if (!done) Fail(std::move(done).error());
-    }
-    std::lock_guard lock(mutex_);
-    --running_;
-    changed_.notify_all();
+      if (job < checks_.size())
+        return checks_[job].CompareBlock(block, {source_, tools->filler, bytes_done_, stop_});
+      return Write(job - checks_.size(), block,
+                   {tools->filler, tools->hash, on_overflow_, bytes_done_, stop_});
+    };
   }
 
   Result<> Write(size_t job, uint64_t block, const FileJob::Tools& tools) {
@@ -206,25 +191,14 @@ class Run {
     return {};
   }
 
-  // Reports from the calling thread until the others have stopped.
-  void Watch(Reporter& reporter) {
-    const auto start = std::chrono::steady_clock::now();
-    Progress progress{.bytes_total = plan_.total_bytes() + plan_.checked_bytes(),
-                      .bytes_resumed = report_.bytes_resumed,
-                      .files_total = plan_.files.size()};
-    std::unique_lock lock(mutex_);
-    for (bool more = true; more;) {
-      changed_.wait_for(lock, kProgressInterval, [&] { return running_ == 0; });
-      more = running_ > 0;
-      if (Cancelled()) stop_ = true;
-      progress.bytes_done = bytes_done_;
-      progress.files_done = files_done_;
-      progress.seconds =
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      lock.unlock();
-      reporter.OnProgress(progress);
-      lock.lock();
-    }
+  Progress ProgressAt(double seconds) {
+    std::lock_guard lock(mutex_);
+    return {.bytes_done = bytes_done_,
+            .bytes_total = plan_.total_bytes() + plan_.checked_bytes(),
+            .bytes_resumed = report_.bytes_resumed,
+            .files_done = files_done_,
+            .files_total = plan_.files.size(),
+            .seconds = seconds};
   }
 
   const Plan& plan_;
@@ -241,15 +215,16 @@ class Run {
   std::vector<size_t> file_of_job_;
   std::vector<uint64_t> first_step_;  // of each check, then of each job
   uint64_t steps_ = 0;
-  std::atomic<uint64_t> next_step_ = 0;
   std::atomic<uint64_t> bytes_done_ = 0;
   std::atomic<bool> stop_ = false;
 
+  const OverflowFn on_overflow_ = [this](const Slot& slot, size_t count) {
+    std::lock_guard lock(mutex_);
+    overflows_[slot.name] += count;
+  };
+
   std::mutex mutex_;  // guards what follows, and the journal
-  std::condition_variable changed_;
-  unsigned running_ = 0;
   uint64_t files_done_ = 0;
-  std::optional<Error> error_;
   std::map<std::string, uint64_t> overflows_;
   RunReport report_;
 };

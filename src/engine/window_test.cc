@@ -31,7 +31,7 @@ struct Bench {
   // The file made of windows of at most `step` bytes.
   std::string Make(uint64_t step, std::map<std::string, size_t>* overflows = nullptr) const {
     const std::atomic<bool> never = false;
-    const auto layouts = ChunkLayouts::Locate(plan, source, 1, never);
+    const auto layouts = ChunkLayouts::Locate(ChunksOf(plan, source.catalog()), source, 1, &never);
     EXPECT_TRUE(layouts) << layouts.error().ToString();
     const ChunkIndex index(source.catalog());
     WindowFiller filler(source, index, *layouts);
@@ -114,7 +114,7 @@ TEST(WindowTest, TransposedDataIsMadeInWideWindows) {
   bench.Lay({{"straight", w}, {"turned", *View::Permute(w, {1, 0})}}, "h");
   const FilePlan& file = bench.plan.files[0];
   const std::atomic<bool> never = false;
-  const auto layouts = ChunkLayouts::Locate(bench.plan, bench.source, 1, never);
+  const auto layouts = ChunkLayouts::Locate(ChunksOf(bench.plan, bench.source.catalog()), bench.source, 1, &never);
   const ChunkIndex index(bench.source.catalog());
   const size_t widest = 3 * kWindowBytes;
   WindowFiller filler(bench.source, index, *layouts, widest);
@@ -153,7 +153,7 @@ TEST(WindowTest, AnErrorNamesTheTensor) {
     return std::unexpected(Error{.kind = ErrorKind::kSource, .found = "gone"});
   };
   const std::atomic<bool> never = false;
-  const auto layouts = ChunkLayouts::Locate(bench.plan, bench.source, 1, never);
+  const auto layouts = ChunkLayouts::Locate(ChunksOf(bench.plan, bench.source.catalog()), bench.source, 1, &never);
   const ChunkIndex index(bench.source.catalog());
   WindowFiller filler(bench.source, index, *layouts);
   const auto window = filler.Fill(bench.plan.files[0], 0, 10, [](const Slot&, size_t) {});

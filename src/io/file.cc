@@ -89,6 +89,18 @@ Result<std::unique_ptr<OutputFile>> OutputFile::Create(const std::filesystem::pa
   return std::unique_ptr<OutputFile>(new OutputFile(fd, path.string()));
 }
 
+Result<std::unique_ptr<OutputFile>> OutputFile::OpenExisting(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0)
+    return std::unexpected(SystemError(ErrorKind::kDestination, path.string(), "open", errno));
+  return std::unique_ptr<OutputFile>(new OutputFile(fd, path.string()));
+}
+
+Result<> OutputFile::Resize(uint64_t size) {
+  if (::ftruncate(fd_, static_cast<off_t>(size)) == 0) return {};
+  return std::unexpected(SystemError(ErrorKind::kDestination, name_, "resize", errno));
+}
+
 OutputFile::~OutputFile() {
   if (fd_ >= 0) ::close(fd_);
 }

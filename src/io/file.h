@@ -42,12 +42,16 @@ class OutputFile {
  public:
   /// Creates the file, or truncates what is there.
   static Result<std::unique_ptr<OutputFile>> Create(const std::filesystem::path& path);
+  /// Opens a file that another process has created; its bytes stay.
+  static Result<std::unique_ptr<OutputFile>> OpenExisting(const std::filesystem::path& path);
   ~OutputFile();
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
 
   Result<> WriteAt(uint64_t offset, std::span<const std::byte> bytes);
   Result<> ReadAt(uint64_t offset, std::span<std::byte> out) const;
+  /// Gives the file a size; what has not been written reads as zeros.
+  Result<> Resize(uint64_t size);
   /// Asks the system to begin writing a part to the disk, so that Sync has less to wait for.
   void StartWriteback(uint64_t offset, uint64_t length);
   /// Waits until the bytes are on the disk.

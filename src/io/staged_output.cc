@@ -27,17 +27,26 @@ bool IsOccupied(const fs::path& path) {
   return !fs::is_empty(path, code) || code;
 }
 
+// The destination as an absolute path without a slash behind it.
+fs::path Normal(const fs::path& destination) {
+  fs::path path = fs::absolute(destination).lexically_normal();
+  return path.has_filename() ? path : path.parent_path();
+}
+
 }  // namespace
+
+fs::path StagedOutput::PathFor(const fs::path& destination, const std::string& id) {
+  fs::path staging = Normal(destination);
+  staging += fmt::format(".partial-{}", id.substr(0, 16));
+  return staging;
+}
 
 Result<StagedOutput> StagedOutput::Open(const fs::path& destination, const std::string& id,
                                         const Options& options) {
   StagedOutput output;
   output.options_ = options;
-  output.destination_ = fs::absolute(destination).lexically_normal();
-  if (!output.destination_.has_filename())
-    output.destination_ = output.destination_.parent_path();
-  output.staging_ = output.destination_;
-  output.staging_ += fmt::format(".partial-{}", id.substr(0, 16));
+  output.destination_ = Normal(destination);
+  output.staging_ = PathFor(destination, id);
 
   if (IsOccupied(output.destination_) && !options.force)
     return std::unexpected(Error{.kind = ErrorKind::kDestination,

@@ -23,6 +23,9 @@ class StagedOutput {
   /// another run works on it, it cannot be created.
   static Result<StagedOutput> Open(const std::filesystem::path& destination, const std::string& id,
                                    const Options& options);
+  /// Where the files of an output lie until Commit.
+  static std::filesystem::path PathFor(const std::filesystem::path& destination,
+                                       const std::string& id);
   StagedOutput(StagedOutput&& other) noexcept;
   StagedOutput& operator=(StagedOutput&&) = delete;
   /// Leaves the staged files where they are, unless there are none worth keeping (see Abandon).

@@ -153,7 +153,7 @@ class Case {
     Plan plan;
     plan.files.push_back({.size = stack_[0].byte_size(), .slots = {{.view = stack_[0]}}});
     const std::atomic<bool> never = false;
-    const auto layouts = ChunkLayouts::Locate(plan, source_, 1, never);
+    const auto layouts = ChunkLayouts::Locate(ChunksOf(plan, source_.catalog()), source_, 1, &never);
     const ChunkIndex index(source_.catalog());
     WindowFiller filler(source_, index, *layouts);
     std::string bytes;

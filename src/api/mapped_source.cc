@@ -1,0 +1,101 @@
+#include "api/mapped_source.h"
+
+#include <filesystem>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "api/outputs.h"
+#include "base/try.h"
+#include "checkpoints/hf/hf_config.h"
+#include "plan/planner.h"
+
+namespace reshard {
+namespace fs = std::filesystem;
+namespace {
+
+struct Rules {
+  CastRules casts;
+  std::vector<Regex> ignore;
+};
+
+Result<Rules> CompileRules(const ConvertRequest& request) {
+  Rules rules{.casts = {.all = request.dtype}};
+  for (const auto& [expression, dtype] : request.dtype_for) {
+    RESHARD_ASSIGN(Regex regex, Regex::Compile(expression));
+    rules.casts.overrides.emplace_back(std::move(regex), dtype);
+  }
+  for (const std::string& expression : request.ignore) {
+    RESHARD_ASSIGN(Regex regex, Regex::Compile(expression));
+    rules.ignore.push_back(std::move(regex));
+  }
+  return rules;
+}
+
+// Where config and tokenizer lie: as asked, or with the weights, or beside the checkpoint.
+std::string AssetsDirectory(const ConvertRequest& request, const Source& source) {
+  if (!request.assets_from.empty() || source.root().empty()) return request.assets_from;
+  const fs::path beside = fs::path(source.root()).parent_path();
+  std::error_code code;
+  const bool only_beside = !fs::exists(fs::path(source.root()) / "config.json", code) &&
+                           fs::exists(beside / "config.json", code);
+  return only_beside ? beside.string() : source.root();
+}
+
+Result<> CheckAssetsDirectory(const std::string& directory) {
+  std::error_code code;
+  if (directory.empty() || fs::is_directory(directory, code)) return {};
+  return std::unexpected(Error{.kind = ErrorKind::kUsage,
+                               .file = directory,
+                               .found = "this is no directory",
+                               .expected = "the directory of config.json and the tokenizer",
+                               .help = "check --assets-from"});
+}
+
+// The names that the target's readers know: those of the directory it is to be like, else of the
+// index beside the config.
+std::set<std::string> HubSpelling(const ConvertRequest& request,
+                                  const std::map<std::string, std::string>& like) {
+  std::set<std::string> names;
+  for (const auto& [name, file] : like) names.insert(name);
+  if (!names.empty() || request.assets_from.empty()) return names;
+  if (const auto index = ReadLikeness(request.assets_from))
+    for (const auto& [name, file] : *index) names.insert(name);
+  return names;
+}
+
+Result<ModelConfig> ConfigOf(const ConvertRequest& request, const Source& source,
+                             const std::string& assets, Reporter& reporter) {
+  if (!request.config_json.empty())
+    return ModelConfig::Parse(request.config_json, "the config that was given");
+  if (assets.empty()) return ModelConfig();
+  auto config = ReadModelConfig(assets);
+  if (config || request.to == Kind::kMegatron || source.kind() == "megatron") return config;
+  reporter.OnWarning(
+      fmt::format("{}: {}; its sizes are not known", config.error().file, config.error().found));
+  return ModelConfig();
+}
+
+}  // namespace
+
+Result<MappedSource> MapSource(const ConvertRequest& request, std::unique_ptr<Source> source,
+                               Reporter& reporter) {
+  RESHARD_ASSIGN(const Rules rules, CompileRules(request));
+  MappedSource mapped{.source = std::move(source)};
+  const Source& from = *mapped.source;
+  for (const std::string& note : from.notes()) reporter.OnWarning(note);
+  mapped.assets = AssetsDirectory(request, from);
+  RESHARD_TRY(CheckAssetsDirectory(mapped.assets));
+  RESHARD_ASSIGN(const ModelConfig config, ConfigOf(request, from, mapped.assets, reporter));
+  if (!request.like.empty()) {
+    RESHARD_ASSIGN(mapped.like, ReadLikeness(request.like));
+  }
+  RESHARD_ASSIGN(mapped.flavors, ChooseFlavors(request, from, config));
+  RESHARD_ASSIGN(mapped.target, MapTensors(request, from, mapped.flavors, config, rules.ignore,
+                                           rules.casts, HubSpelling(request, mapped.like)));
+  for (const std::string& warning : mapped.target.mapping.warnings) reporter.OnWarning(warning);
+  RESHARD_TRY(CheckMapping(mapped.target.mapping, from.catalog()));
+  return mapped;
+}
+
+}  // namespace reshard

@@ -1,0 +1,31 @@
+#ifndef RESHARD_API_MAPPED_SOURCE_H_
+#define RESHARD_API_MAPPED_SOURCE_H_
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "api/flavors.h"
+#include "reshard/reporter.h"
+#include "reshard/request.h"
+#include "reshard/source.h"
+
+namespace reshard {
+
+/// A source and what its tensors become.
+struct MappedSource {
+  std::unique_ptr<Source> source;
+  std::string assets;                       ///< where config and tokenizer lie; empty: nowhere
+  std::map<std::string, std::string> like;  ///< which file has each tensor, by request.like
+  Flavors flavors;
+  TargetTensors target;
+};
+
+/// Chooses the recipes and maps the tensors of a source; proves that each element of it has one
+/// place, is checked or dropped by name. Errors are of kind kUsage, kSource or kMapping.
+Result<MappedSource> MapSource(const ConvertRequest& request, std::unique_ptr<Source> source,
+                               Reporter& reporter);
+
+}  // namespace reshard
+
+#endif  // RESHARD_API_MAPPED_SOURCE_H_

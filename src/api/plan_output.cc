@@ -1,0 +1,95 @@
+#include "api/plan_output.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "api/manifest.h"
+#include "api/outputs.h"
+#include "base/try.h"
+#include "checkpoints/hf/hf_assets.h"
+#include "plan/planner.h"
+
+namespace reshard {
+namespace fs = std::filesystem;
+namespace {
+
+// The type that most of the floating bytes have: what config.json should say.
+std::optional<DType> MainDType(const std::vector<NamedView>& tensors) {
+  std::map<DType, uint64_t> bytes;
+  for (const NamedView& tensor : tensors) {
+    if (IsCastable(tensor.view.dtype())) bytes[tensor.view.dtype()] += tensor.view.byte_size();
+  }
+  const auto most = std::ranges::max_element(bytes, {}, &std::pair<const DType, uint64_t>::second);
+  if (most == bytes.end()) return std::nullopt;
+  return most->first;
+}
+
+Result<> PlanAssets(const fs::path& directory, std::optional<DType> dtype, Plan* plan) {
+  if (directory.empty()) return {};
+  RESHARD_ASSIGN(HfAssets assets, CollectAssets(directory, dtype));
+  for (HfAsset& asset : assets.files) {
+    if (asset.text)
+      plan->files.push_back(TextFile(asset.path, std::move(*asset.text)));
+    else
+      plan->files.push_back({.path = asset.path, .size = asset.size, .copy_of = asset.from});
+  }
+  plan->missing_assets = std::move(assets.missing);
+  return {};
+}
+
+// What says the model's sizes goes with it, for whoever takes the checkpoint further.
+void PlanConfig(const fs::path& directory, Plan* plan) {
+  if (directory.empty()) return;
+  const fs::path config = directory / "config.json";
+  std::error_code code;
+  const uint64_t size = fs::file_size(config, code);
+  if (!code) plan->files.push_back({.path = "config.json", .size = size, .copy_of = config.string()});
+}
+
+std::unexpected<Error> NothingToWrite(const Source& source, const Flavors& flavors,
+                                      Reporter& reporter) {
+  reporter.OnWarning("No model weights found in checkpoint.");
+  return std::unexpected(
+      Error{.kind = ErrorKind::kMapping,
+            .file = source.root(),
+            .found = fmt::format("recipe '{}' takes none of the {} tensors", flavors.name(),
+                                 source.catalog().tensors().size()),
+            .expected = "weights of a model",
+            .help = "reshard inspect shows the names; reshard recipe list, what other recipes "
+                    "there are"});
+}
+
+}  // namespace
+
+Result<Plan> PlanOutput(const ConvertRequest& request, MappedSource* mapped, Reporter& reporter) {
+  const Flavors& flavors = mapped->flavors;
+  const Catalog& catalog = mapped->source->catalog();
+  TargetTensors& target = mapped->target;
+  if (target.mapping.tensors.empty()) return NothingToWrite(*mapped->source, flavors, reporter);
+  Plan plan{.summary = {.source_kind = std::string(mapped->source->kind()),
+                        .recipe = flavors.name(),
+                        .recipe_why = flavors.why(),
+                        .assets_from = mapped->assets},
+            .checks = std::move(target.mapping.checks),
+            .dropped = std::move(target.mapping.dropped),
+            .dropped_parts = std::move(target.mapping.dropped_parts),
+            .warnings = std::move(target.mapping.warnings)};
+  switch (request.to) {
+    case Kind::kHf:
+      RESHARD_TRY(PlanHf(request, target.mapping.tensors, mapped->like, &plan));
+      RESHARD_TRY(PlanAssets(mapped->assets, MainDType(target.mapping.tensors), &plan));
+      break;
+    case Kind::kDcp: RESHARD_TRY(PlanDcp(request, target.mapping.tensors, &plan)); break;
+    case Kind::kMegatron: RESHARD_TRY(PlanMegatron(std::move(target), &plan)); break;
+  }
+  if (request.to != Kind::kHf) PlanConfig(mapped->assets, &plan);
+  RESHARD_TRY(CheckPlan(plan, catalog,
+                        request.to == Kind::kHf ? Replicas::kNone : Replicas::kUniform));
+  Summarize(catalog, flavors.text(), RequestJson(request), &plan);
+  return plan;
+}
+
+}  // namespace reshard
