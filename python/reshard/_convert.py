@@ -1,0 +1,165 @@
+"""Conversions and what belongs to them: as on the command line, with dataclasses as answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Union
+
+from . import _core
+from ._checkpoint import Dropped
+from ._progress import Progress, reporting, warn
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """What a plan does, in numbers."""
+
+    plan_id: str  # derived from all that decides the output's bytes
+    source_kind: str
+    recipe: str
+    recipe_why: str
+    assets_from: str
+    tensors: int  # written
+    casts: int  # of them, converted to another element type
+    assembled: int  # of them, put together from more than one chunk
+    checks: int  # parts of the source that are left out because others equal them
+    bytes_read: int
+    bytes_written: int
+    dropped_tensors: int
+    dropped_objects: int
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """A tensor of the target, its place in its file, and what it is made of."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    byte_size: int
+    view: str
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """A file of the target; `tensors` is empty for what holds none."""
+
+    path: str
+    byte_size: int
+    tensors: list[PlannedTensor]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which files get which bytes: decided and proved, nothing written."""
+
+    summary: PlanSummary
+    files: list[PlannedFile]
+    dropped: list[Dropped]
+    warnings: tuple[str, ...]
+    missing_assets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ConvertReport:
+    """What a conversion has done."""
+
+    plan: PlanSummary
+    bytes_written: int
+    bytes_resumed: int  # of them, found finished from an earlier run
+    files: int
+    seconds: float
+    overflows: Mapping[str, int]  # finite values that became infinite in a narrower type
+    missing_assets: tuple[str, ...]  # what a loader will look for and not find
+
+
+@dataclass(frozen=True)
+class VerifyFault:
+    """A file that differs from its manifest."""
+
+    file: str
+    what: str
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was compared with a manifest; true where all is as it was written."""
+
+    files: int
+    bytes: int
+    faults: list[VerifyFault]
+
+    def __bool__(self) -> bool:
+        return not self.faults
+
+
+def fields_of(options: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Keyword arguments as the flags of the command line: `from_layout` is --from-layout."""
+    fields: list[tuple[str, str]] = []
+    for key, value in options.items():
+        name = key.strip("_").replace("_", "-")
+        if value is None:
+            continue
+        if name == "dtype-for":
+            fields += [(name, f"{expression}={dtype}") for expression, dtype in value.items()]
+        elif name == "ignore":
+            expressions: Sequence[str] = [value] if isinstance(value, str) else value
+            fields += [(name, expression) for expression in expressions]
+        else:
+            fields.append((name, os.fspath(value) if isinstance(value, os.PathLike) else str(value)))
+    return fields
+
+
+def convert(
+    src: PathLike,
+    dst: PathLike,
+    to: str = "hf",
+    *,
+    jobs: int = 0,
+    memory: str = "",
+    force: bool = False,
+    resume: bool = True,
+    progress: Progress = None,
+    **options: Any,
+) -> ConvertReport:
+    """Writes the checkpoint `src` as `dst`, which appears whole or not at all.
+
+    `to` is "hf", "dcp:ranks=4", "megatron:tp=2,pp=2"; options are named as the flags of `reshard
+    convert`: recipe, from_recipe, from_, dtype, dtype_for (a dict), shard_size ("5GB"), assets_from,
+    like, only, llm_from, tp, pp, vpp, ep, llm_pp_layers, iteration, pad_vocab_to, ignore (a list).
+    """
+    fields = fields_of({"source": src, "destination": dst, "to": to, **options})
+    with reporting(progress, "converting") as on_progress:
+        answer = _core.convert(fields, jobs, memory, force, resume, on_progress, warn)
+    return ConvertReport(**answer | {"plan": PlanSummary(**answer["plan"])})
+
+
+def plan(src: PathLike, dst: PathLike, to: str = "hf", **options: Any) -> Plan:
+    """What `convert` would write, without writing it."""
+    answer = _core.plan(fields_of({"source": src, "destination": dst, "to": to, **options}), warn)
+    files = [
+        PlannedFile(path, size, [PlannedTensor(*tensor) for tensor in tensors])
+        for path, size, tensors in answer.pop("files")
+    ]
+    dropped = [Dropped(*entry) for entry in answer.pop("dropped")]
+    warnings, missing = answer.pop("warnings"), answer.pop("missing_assets")
+    return Plan(PlanSummary(**answer), files, dropped, warnings, missing)
+
+
+def verify(directory: PathLike, *, jobs: int = 0, progress: Progress = None) -> VerifyReport:
+    """Reads every file that the manifest in `directory` lists and compares sizes and checksums."""
+    with reporting(progress, "verifying") as on_progress:
+        answer = _core.verify(os.fspath(directory), jobs, on_progress)
+    return VerifyReport(
+        answer["files"], answer["bytes"], [VerifyFault(*fault) for fault in answer["faults"]]
+    )
+
+
+def recipes() -> dict[str, str]:
+    """The built-in recipes and what each is for."""
+    return dict(_core.recipes())

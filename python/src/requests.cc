@@ -1,0 +1,150 @@
+#include "requests.h"
+
+#include <nanobind/stl/string.h>
+
+#include <functional>
+#include <map>
+#include <optional>
+
+#include "dtypes.h"
+#include "reshard/text.h"
+
+namespace nb = nanobind;
+
+namespace reshard::python {
+namespace {
+
+std::unexpected<Error> Usage(std::string found, std::string expected) {
+  return std::unexpected(Error{
+      .kind = ErrorKind::kUsage, .found = std::move(found), .expected = std::move(expected)});
+}
+
+Result<DType> CastTarget(const std::string& name) {
+  const auto dtype = ParseDType(name);
+  if (dtype && IsCastable(*dtype) && *dtype != DType::kFloat64) return *dtype;
+  return Usage("'" + name + "' is no type to cast to", "bfloat16, float16 or float32");
+}
+
+using Setter = std::function<Result<>(const std::string&, ConvertRequest*)>;
+
+Setter Text(std::string ConvertRequest::* field) {
+  return [field](const std::string& text, ConvertRequest* request) -> Result<> {
+    request->*field = text;
+    return {};
+  };
+}
+
+template <typename T, typename Parse>
+Setter Parsed(T ConvertRequest::* field, const Parse& parse) {
+  return [field, parse](const std::string& text, ConvertRequest* request) -> Result<> {
+    auto value = parse(text);
+    if (!value) return std::unexpected(std::move(value).error());
+    request->*field = *std::move(value);
+    return {};
+  };
+}
+
+const std::map<std::string, Setter>& Setters() {
+  static const std::map<std::string, Setter> setters = {
+      {"source", Text(&ConvertRequest::source)},
+      {"destination", Text(&ConvertRequest::destination)},
+      {"recipe", Text(&ConvertRequest::recipe)},
+      {"from-recipe", Text(&ConvertRequest::from_recipe)},
+      {"like", Text(&ConvertRequest::like)},
+      {"assets-from", Text(&ConvertRequest::assets_from)},
+      {"config-json", Text(&ConvertRequest::config_json)},
+      {"llm-from", Text(&ConvertRequest::llm_from)},
+      {"only", Text(&ConvertRequest::only)},
+      {"to", [](const std::string& text, ConvertRequest* r) { return ParseTarget(text, r); }},
+      {"from", [](const std::string& text, ConvertRequest* r) { return ParseSourceKind(text, r); }},
+      {"from-layout",
+       [](const std::string& text, ConvertRequest* r) {
+         return ParseLayoutText(text, &r->from_layout);
+       }},
+      {"dtype", Parsed(&ConvertRequest::dtype,
+                       [](const std::string& text) -> Result<std::optional<DType>> {
+                         if (text == "keep") return std::nullopt;
+                         return CastTarget(text);
+                       })},
+      {"dtype-for",
+       [](const std::string& text, ConvertRequest* r) -> Result<> {
+         const size_t equals = text.rfind('=');
+         if (equals == std::string::npos) return Usage("'" + text + "' has no '='", "REGEX=DTYPE");
+         auto dtype = CastTarget(text.substr(equals + 1));
+         if (!dtype) return std::unexpected(std::move(dtype).error());
+         r->dtype_for.emplace_back(text.substr(0, equals), *dtype);
+         return {};
+       }},
+      {"shard-size", Parsed(&ConvertRequest::shard_size, ParseByteSize)},
+      {"iteration", Parsed(&ConvertRequest::iteration, ParseIteration)},
+      {"pad-vocab-to", Parsed(&ConvertRequest::vocab_padding, ParseVocabPadding)},
+      {"packing", Parsed(&ConvertRequest::packing,
+                         [](const std::string& text) -> Result<Packing> {
+                           if (text == "natural") return Packing::kNatural;
+                           if (text == "lexicographic") return Packing::kLexicographic;
+                           return Usage("packing '" + text + "'", "natural or lexicographic");
+                         })},
+      {"weights", Parsed(&ConvertRequest::weights,
+                         [](const std::string& text) -> Result<Weights> {
+                           if (text == "safetensors") return Weights::kSafetensors;
+                           if (text == "bin") return Weights::kBin;
+                           return Usage("weights '" + text + "'", "safetensors or bin");
+                         })},
+      {"ignore",
+       [](const std::string& text, ConvertRequest* r) -> Result<> {
+         r->ignore.push_back(text);
+         return {};
+       }},
+  };
+  return setters;
+}
+
+}  // namespace
+
+Result<ConvertRequest> ToRequest(const RequestFields& fields) {
+  ConvertRequest request;
+  for (const auto& [name, text] : fields) {
+    const auto setter = Setters().find(name);
+    // What is no field of a request is one of the target's layout: tp, pp, llm-pp-layers, ...
+    auto set = setter != Setters().end() ? setter->second(text, &request)
+                                         : ParseLayoutText(name + "=" + text, &request.layout);
+    if (!set) return std::unexpected(std::move(set).error());
+  }
+  if (request.to != Kind::kMegatron && request.layout != LayoutRequest())
+    return Usage("a layout for a target that is not dealt out", "to=\"megatron\"");
+  return request;
+}
+
+nb::dict SummaryDict(const PlanSummary& summary) {
+  nb::dict dict;
+  dict["plan_id"] = summary.plan_id;
+  dict["source_kind"] = summary.source_kind;
+  dict["recipe"] = summary.recipe;
+  dict["recipe_why"] = summary.recipe_why;
+  dict["assets_from"] = summary.assets_from;
+  dict["tensors"] = summary.tensors;
+  dict["casts"] = summary.casts;
+  dict["assembled"] = summary.assembled;
+  dict["checks"] = summary.checks;
+  dict["bytes_read"] = summary.bytes_read;
+  dict["bytes_written"] = summary.bytes_written;
+  dict["dropped_tensors"] = summary.dropped_tensors;
+  dict["dropped_objects"] = summary.dropped_objects;
+  return dict;
+}
+
+nb::dict ConvertDict(const ConvertSummary& summary) {
+  nb::dict dict;
+  dict["plan"] = SummaryDict(summary.plan);
+  dict["bytes_written"] = summary.bytes_written;
+  dict["bytes_resumed"] = summary.bytes_resumed;
+  dict["files"] = summary.files;
+  dict["seconds"] = summary.seconds;
+  nb::dict overflows;
+  for (const auto& [name, count] : summary.overflows) overflows[name.c_str()] = count;
+  dict["overflows"] = overflows;
+  dict["missing_assets"] = ToTuple(summary.missing_assets);
+  return dict;
+}
+
+}  // namespace reshard::python
