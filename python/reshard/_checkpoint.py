@@ -13,14 +13,25 @@ import numpy as np
 from . import _core, _errors
 from ._progress import Progress, reporting, warn
 
-Index = Union[int, slice, EllipsisType, tuple[Union[int, slice, EllipsisType], ...]]
+Index = Union[int, slice, EllipsisType, tuple[int | slice | EllipsisType, ...]]
 
 _NUMPY_TYPES = {
     name: np.dtype(name)
-    for name in (
-        "uint8 int8 uint16 int16 uint32 int32 uint64 int64 float16 float32 float64 complex64 "
-        "complex128"
-    ).split()
+    for name in [
+        "uint8",
+        "int8",
+        "uint16",
+        "int16",
+        "uint32",
+        "int32",
+        "uint64",
+        "int64",
+        "float16",
+        "float32",
+        "float64",
+        "complex64",
+        "complex128",
+    ]
 } | {"bool": np.dtype(np.bool_)}
 
 _ITEM_SIZES = {"bfloat16": 2, "complex32": 4} | {

@@ -111,7 +111,9 @@ def fields_of(options: Mapping[str, Any]) -> list[tuple[str, str]]:
             expressions: Sequence[str] = [value] if isinstance(value, str) else value
             fields += [(name, expression) for expression in expressions]
         else:
-            fields.append((name, os.fspath(value) if isinstance(value, os.PathLike) else str(value)))
+            fields.append(
+                (name, os.fspath(value) if isinstance(value, os.PathLike) else str(value))
+            )
     return fields
 
 

@@ -1,0 +1,116 @@
+"""Which elements of a tensor lie where: the pieces of a DTensor, and memory as addresses."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor.placement_types import Placement
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A box of a tensor that lies in one box of a rank's local tensor."""
+
+    start: Shape  # in the whole tensor
+    extent: Shape
+    local: Shape  # in the local tensor
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`bfloat16` of `torch.bfloat16`: the name that the library uses too."""
+    return str(dtype).removeprefix("torch.")
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The inverse of `dtype_name`."""
+    return getattr(torch, name)
+
+
+def local_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """What this rank has of a tensor: the memory itself, without autograd."""
+    tensor = tensor.detach()
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def pieces(tensor: torch.Tensor) -> list[Piece]:
+    """The pieces of a tensor that this rank has, in its local tensor; none where that is empty."""
+    if not isinstance(tensor, DTensor):
+        return whole(tuple(tensor.shape))
+    coordinate = tensor.device_mesh.get_coordinate()
+    if coordinate is None:
+        return []
+    return pieces_at(tuple(tensor.shape), tensor.device_mesh, tensor.placements, coordinate)
+
+
+def whole(shape: Shape) -> list[Piece]:
+    zeros = (0,) * len(shape)
+    return [] if 0 in shape else [Piece(zeros, shape, zeros)]
+
+
+def pieces_by_rank(
+    shape: Shape, mesh: DeviceMesh, placements: Sequence[Placement]
+) -> dict[int, list[Piece]]:
+    """The pieces of every rank of the mesh, by its global rank."""
+    ranks = mesh.mesh
+    return {
+        int(ranks[coordinate]): pieces_at(shape, mesh, placements, coordinate)
+        for coordinate in itertools.product(*(range(size) for size in ranks.shape))
+    }
+
+
+def pieces_at(
+    shape: Shape, mesh: DeviceMesh, placements: Sequence[Placement], coordinate: Sequence[int]
+) -> list[Piece]:
+    """The pieces of the rank at a coordinate of the mesh."""
+    if any(placement.is_partial() for placement in placements):
+        raise ValueError("a DTensor with a partial placement has no elements of its own yet")
+    runs: list[tuple[tuple[int, int, int], ...]] = []
+    for dim, size in enumerate(shape):
+        cuts = tuple(
+            (placement, mesh.size(axis), coordinate[axis])
+            for axis, placement in enumerate(placements)
+            if getattr(placement, "dim", None) is not None and placement.dim == dim
+        )
+        runs.append(_runs(size, cuts))
+    found = []
+    for boxes in itertools.product(*runs):
+        start, extent, local = zip(*boxes, strict=True) if boxes else ((), (), ())
+        found.append(Piece(start, extent, local))
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _runs(
+    size: int, cuts: tuple[tuple[Placement, int, int], ...]
+) -> tuple[tuple[int, int, int], ...]:
+    """(start in the whole, length, start in the local tensor) of each run along one dimension."""
+    if not cuts:
+        return ((0, size, 0),) if size > 0 else ()
+    # A strided shard (FSDP over tensor parallelism) may have rows that lie apart: the placements
+    # themselves say which, here of the row numbers.
+    rows = torch.arange(size)
+    for placement, count, number in cuts:
+        along = rows.reshape((1,) * placement.dim + (-1,))
+        parts, _ = placement._split_tensor(along, count, with_padding=False, contiguous=True)
+        rows = parts[number].flatten() if number < len(parts) else rows[:0]
+    if rows.numel() == 0:
+        return ()
+    breaks = torch.nonzero(rows[1:] != rows[:-1] + 1).flatten() + 1
+    bounds = [0, *breaks.tolist(), rows.numel()]
+    return tuple(
+        (int(rows[first]), last - first, first) for first, last in itertools.pairwise(bounds)
+    )
+
+
+def address(tensor: torch.Tensor, at: Shape) -> int:
+    """Where the element at `at` of a tensor in CPU memory lies."""
+    offset = sum(i * stride for i, stride in zip(at, tensor.stride(), strict=True))
+    return tensor.data_ptr() + offset * tensor.element_size()
