@@ -102,7 +102,15 @@ Result<View> Fusion::Fuse(const std::vector<std::vector<View>>& tensors, Sizes s
       if (!solved && round == 1) return std::unexpected(std::move(solved).error());
     }
   }
-  if (stack_ != SIZE_MAX) sizes[stacked_] = std::ssize(tensors);
+  if (stack_ != SIZE_MAX) {
+    const auto [at, fresh] = sizes.emplace(stacked_, std::ssize(tensors));
+    if (at->second != std::ssize(tensors))
+      return std::unexpected(
+          Error{.kind = ErrorKind::kMapping,
+                .found = fmt::format("{} tensors along the axis '{}'", tensors.size(), stacked_),
+                .expected = fmt::format("{}, as the model's config.json says", at->second),
+                .help = "is a file of the source missing?"});
+  }
   std::vector<View> stack;
   for (const std::vector<View>& place : tensors) {
     std::vector<View> joined;

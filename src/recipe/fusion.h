@@ -38,7 +38,8 @@ class Fusion {
   const std::string& stacked() const { return stacked_; }
 
   /// `tensors[e][j]` is part j at place e of the stacked axis (one e where there is none); parts
-  /// that are zero are left out of the count. Errors are of kind kMapping.
+  /// that are zero are left out of the count. There are as many places as `sizes` says, where it
+  /// does. Errors are of kind kMapping.
   Result<View> Fuse(const std::vector<std::vector<View>>& tensors, Sizes sizes) const;
 
   /// The inverse: `[e][j]` with every part, those that are to be zero included.

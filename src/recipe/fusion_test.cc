@@ -61,6 +61,15 @@ TEST(FusionTest, ExpertsAreStackedAndTransposed) {
   EXPECT_EQ(Elements(whole, shapes), expected);
 }
 
+TEST(FusionTest, AStackThatLacksItsLastIsAnError) {
+  const Fusion fusion = *Fusion::Parse({"f h"}, "e f h", "e");
+  const auto whole = fusion.Fuse({{Tensor(0, {2, 3})}, {Tensor(1, {2, 3})}}, {{"e", 3}});
+  ASSERT_FALSE(whole);
+  EXPECT_EQ(whole.error().kind, ErrorKind::kMapping);
+  EXPECT_THAT(whole.error().found, HasSubstr("2 tensors along the axis 'e'"));
+  EXPECT_THAT(whole.error().expected, HasSubstr("3"));
+}
+
 TEST(FusionTest, ZerosAreMadeAndGivenBack) {
   const Fusion fusion = *Fusion::Parse({"f", "zero f", "f"}, "([1 1 1] f)", "");
   const std::vector<Shape> shapes = {{2}, {2}};
