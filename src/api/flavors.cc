@@ -13,9 +13,11 @@
 namespace reshard {
 namespace {
 
-bool IsFor(const Recipe& recipe, const ModelConfig& config) {
-  return std::ranges::find_first_of(recipe.models(), config.architectures()) !=
-         recipe.models().end();
+// Whether it says which ranks of this model hold what.
+bool DealsOut(const Recipe& recipe, const ModelConfig& config) {
+  return recipe.deals_out() &&
+         std::ranges::find_first_of(recipe.models(), config.architectures()) !=
+             recipe.models().end();
 }
 
 // The flavors whose recipes know every name of the ranks' tensors.
@@ -23,7 +25,7 @@ Result<ChosenRecipe> TellByRankNames(const Source& source, const ModelConfig& co
   std::vector<const Recipe*> fits;
   std::vector<std::string> candidates;
   for (const Recipe& recipe : BuiltInRecipes()) {
-    if (!IsFor(recipe, config)) continue;
+    if (!DealsOut(recipe, config)) continue;
     candidates.push_back(recipe.name());
     RESHARD_ASSIGN(const BoundRecipe bound,
                    BoundRecipe::Bind(recipe, config, {{"pp", 2}}));
@@ -50,7 +52,7 @@ Result<ChosenRecipe> TellByRankNames(const Source& source, const ModelConfig& co
 Result<ChosenRecipe> OnlyFlavorFor(const ModelConfig& config) {
   std::vector<const Recipe*> fits;
   for (const Recipe& recipe : BuiltInRecipes())
-    if (IsFor(recipe, config)) fits.push_back(&recipe);
+    if (DealsOut(recipe, config)) fits.push_back(&recipe);
   if (fits.size() == 1) return ChosenRecipe{*fits[0], "the only one for the model"};
   std::vector<std::string> names;
   for (const Recipe* recipe : fits) names.emplace_back(recipe->flavor());
