@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from harness import cli, megatron_layout, megatron_reference, tiny_text
+from harness import checkpoints, cli, megatron_layout, megatron_reference, tiny_text
 from harness.compare import assert_same, assert_same_tensors, read_hf
 from harness.megatron_layout import Layout
 from safetensors.torch import load_file
@@ -78,6 +78,19 @@ def test_dcp_to_megatron_in_one_pass(models: Path, tmp_path: Path) -> None:
     back = tmp_path / "back"
     cli.convert(target, back, "--assets-from", models / "llama")
     assert_same(read_hf(back), read_hf(models / "llama"))
+
+
+def test_a_live_model_to_megatron_in_one_pass(models: Path, tmp_path: Path) -> None:
+    """Experts that are stacked in memory and in VeOmni's DCP are rank by rank those of the hub."""
+    model = models / "qwen3-moe"
+    state = tiny_text.build("qwen3-moe").to(torch.bfloat16).state_dict()
+    layout = Layout(tp=2, ep=2)
+    for prefix in ("", "model."):
+        source = tmp_path / f"{prefix}dcp"
+        checkpoints.save_single({prefix + name: t for name, t in state.items()}, source)
+        options = ("--recipe", FLAVOR, "--assets-from", model, *layout.options())
+        root = megatron(source, tmp_path / f"{prefix}root", *options)
+        assert_is_reference(root, model, layout)
 
 
 # -------------------------------------------------------------------------------------- Megatron

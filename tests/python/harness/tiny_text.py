@@ -9,6 +9,8 @@ import torch
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
     PreTrainedConfig,
@@ -42,6 +44,7 @@ _MODELS: dict[str, tuple[type[PreTrainedModel], PreTrainedConfig]] = {
         LlamaForCausalLM,
         LlamaConfig(**_COMMON | {"num_key_value_heads": 2}, tie_word_embeddings=True),
     ),
+    "mistral": (MistralForCausalLM, MistralConfig(**_COMMON)),
     "qwen2": (Qwen2ForCausalLM, Qwen2Config(**_COMMON)),
     "qwen2-tied": (
         Qwen2ForCausalLM,
