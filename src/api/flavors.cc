@@ -204,6 +204,7 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
   if (same) {
     RESHARD_TRY(Resplit(*from, *to, &mapping));
   } else {
+    if (whole && !to->recipe().deals_out()) RESHARD_TRY(CheckHubComplete(*to, mapping.tensors));
     RESHARD_TRY(KeepOnly(request.only, &*to, &mapping));
     RESHARD_TRY(to->FromHub(&mapping, {.rows = request.vocab_padding.rows,
                                        .multiple = request.vocab_padding.multiple,

@@ -35,7 +35,8 @@ std::string KeyOf(const Source& source, const std::string& name) {
 
 std::optional<BoundRecipe::Match> Find(const BoundRecipe& recipe, const std::string& name,
                                        bool hub) {
-  return hub ? recipe.FindHub(recipe.Canonical(name)) : recipe.FindHere(name);
+  const std::string own = recipe.Canonical(name, hub);
+  return hub ? recipe.FindHub(own) : recipe.FindHere(own);
 }
 
 // The side whose names more of the tensors have.

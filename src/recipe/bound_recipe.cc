@@ -17,9 +17,14 @@ const std::string& NameOf(const Rule& rule) {
   return (rule.here.empty() ? rule.hub : rule.here)[0].text();
 }
 
+// Rules, then those that take what is left, then those that drop it.
+int TurnOf(const Rule& rule) {
+  return !rule.otherwise ? 0 : rule.kind == Rule::Kind::kDrop ? 2 : 1;
+}
+
 // True where conditions that hold together let two rules claim one name.
 bool Clash(const Rule& a, const Rule& b) {
-  if (a.otherwise != b.otherwise || (!a.when && !b.when)) return false;
+  if (a.otherwise || b.otherwise || (!a.when && !b.when)) return false;
   const auto overlap = [](const std::vector<Pattern>& x, const std::vector<Pattern>& y) {
     for (const Pattern& p : x)
       for (const Pattern& q : y)
@@ -126,9 +131,9 @@ Result<BoundRecipe> BoundRecipe::Bind(const Recipe& recipe, const ModelConfig& c
       if (value) bound.layers_.emplace(part, *value);
     }
   }
-  for (const bool otherwise : {false, true})
+  for (const int turn : {0, 1, 2})
     for (const Rule& rule : recipe.rules()) {
-      if (rule.otherwise != otherwise) continue;
+      if (TurnOf(rule) != turn) continue;
       if (rule.when) {
         RESHARD_ASSIGN(const auto holds, name_file(rule.when->Evaluate([&](std::string_view asked) {
                          return bound.LookUp(rule.scope, asked);
@@ -156,36 +161,34 @@ Result<> BoundRecipe::CheckRefusals(const LayoutRequest& layout) const {
       bound.environment_[part + "_tp"] = own == layout.part_tp.end() ? layout.tp : own->second;
     }
   for (const Refusal& refusal : recipe_->refusals()) {
-    RESHARD_ASSIGN(const auto holds, refusal.when.Evaluate([&](std::string_view asked) {
+    if (!refusal.when) continue;
+    RESHARD_ASSIGN(const auto holds, refusal.when->Evaluate([&](std::string_view asked) {
       return bound.LookUp(refusal.scope, asked);
     }));
     if (holds.value_or(0) != 0)
       return std::unexpected(Error{.kind = ErrorKind::kMapping,
                                    .file = recipe_->name(),
                                    .found = refusal.why,
-                                   .expected = fmt::format("not: {}", refusal.when.text())});
+                                   .expected = fmt::format("not: {}", refusal.when->text())});
   }
   return {};
 }
 
-std::optional<BoundRecipe::Match> BoundRecipe::FindHere(std::string_view name) const {
+std::optional<BoundRecipe::Match> BoundRecipe::Find(std::string_view name, bool hub) const {
+  std::optional<Match> leads_nowhere;
   for (const Rule* rule : active_) {
-    if (rule->kind == Rule::Kind::kTie) continue;
-    for (size_t member = 0; member < rule->here.size(); ++member)
-      if (auto captures = rule->here[member].Match(name))
-        return Match{rule, member, std::move(*captures)};
+    if (rule->kind == (hub ? Rule::Kind::kCopy : Rule::Kind::kTie)) continue;
+    const std::vector<Pattern>& patterns = hub ? rule->hub : rule->here;
+    for (size_t member = 0; member < patterns.size(); ++member) {
+      auto captures = patterns[member].Match(name);
+      if (!captures) continue;
+      const bool leads = rule->index.empty() || Cross(*rule, *captures, !hub);
+      Match match{rule, member, std::move(*captures)};
+      if (leads) return match;
+      if (!leads_nowhere) leads_nowhere = std::move(match);
+    }
   }
-  return std::nullopt;
-}
-
-std::optional<BoundRecipe::Match> BoundRecipe::FindHub(std::string_view name) const {
-  for (const Rule* rule : active_) {
-    if (rule->kind == Rule::Kind::kCopy) continue;
-    for (size_t member = 0; member < rule->hub.size(); ++member)
-      if (auto captures = rule->hub[member].Match(name))
-        return Match{rule, member, std::move(*captures)};
-  }
-  return std::nullopt;
+  return leads_nowhere;
 }
 
 std::string BoundRecipe::PartOf(const std::string& hub) const {
@@ -246,6 +249,13 @@ std::string BoundRecipe::Nearest(std::string_view name, bool hub) const {
 }
 
 Error BoundRecipe::NoRule(std::string_view name, bool hub) const {
+  for (const Refusal& refusal : recipe_->refusals())
+    for (const Pattern& pattern : refusal.hub)
+      if (hub && pattern.Match(name))
+        return Error{.kind = ErrorKind::kMapping,
+                     .tensor = std::string(name),
+                     .found = refusal.why,
+                     .expected = fmt::format("no tensor like '{}'", pattern.text())};
   return Error{
       .kind = ErrorKind::kMapping,
       .tensor = std::string(name),
@@ -256,17 +266,18 @@ Error BoundRecipe::NoRule(std::string_view name, bool hub) const {
                           Regex::Escape(name))};
 }
 
-std::string BoundRecipe::Canonical(const std::string& hub) const {
+std::string BoundRecipe::Canonical(const std::string& name, bool hub) const {
   for (const Recipe::Alias& alias : recipe_->aliases())
-    if (const auto captures = alias.other.Match(hub)) return alias.hub.Fill(*captures);
-  return hub;
+    if (alias.hub == hub)
+      if (const auto captures = alias.other.Match(name)) return alias.name.Fill(*captures);
+  return name;
 }
 
 std::string BoundRecipe::Spelled(const std::string& hub,
                                  const std::set<std::string>& spelling) const {
   if (spelling.empty() || spelling.contains(hub)) return hub;
   for (const Recipe::Alias& alias : recipe_->aliases())
-    if (const auto captures = alias.hub.Match(hub))
+    if (const auto captures = alias.hub ? alias.name.Match(hub) : std::nullopt)
       if (std::string other = alias.other.Fill(*captures); spelling.contains(other)) return other;
   return hub;
 }

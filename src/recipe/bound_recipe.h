@@ -35,8 +35,10 @@ class BoundRecipe {
     size_t member = 0;  ///< which of the rule's names on that side
     Captures captures;
   };
-  std::optional<Match> FindHere(std::string_view name) const;
-  std::optional<Match> FindHub(std::string_view name) const;
+  /// The rule that takes a name, in the recipe's own spelling. One with an `index` takes names whose
+  /// number leads somewhere, and others only where no rule does.
+  std::optional<Match> FindHere(std::string_view name) const { return Find(name, false); }
+  std::optional<Match> FindHub(std::string_view name) const { return Find(name, true); }
 
   /// The part of the model that a hub tensor, in any spelling, belongs to: "llm", "vit"; empty
   /// where no rule says.
@@ -46,8 +48,8 @@ class BoundRecipe {
   /// ask for the sizes of parts, as in vit_tp, besides what Bind was given.
   Result<> CheckRefusals(const LayoutRequest& layout) const;
 
-  /// The hub's own spelling of a name that may be in another one.
-  std::string Canonical(const std::string& hub) const;
+  /// The recipe's own spelling of a name of one side that may be in another one.
+  std::string Canonical(const std::string& name, bool hub = true) const;
 
   /// The rules whose conditions hold for the model.
   const std::vector<const Rule*>& rules() const { return active_; }
@@ -84,6 +86,7 @@ class BoundRecipe {
 
  private:
   class Translation;
+  std::optional<Match> Find(std::string_view name, bool hub) const;
   std::optional<int64_t> LookUp(size_t scope, std::string_view name) const;
   std::optional<Captures> Cross(const Rule& rule, const Captures& from, bool to_hub) const;
   std::optional<int64_t> CrossIndex(const Rule& rule, const IndexMap& map, int64_t value,

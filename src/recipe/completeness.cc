@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 #include <tuple>
 
@@ -182,28 +183,63 @@ Result<> CheckComplete(const BoundRecipe& recipe, const std::vector<NamedView>& 
   return Completeness(recipe, tensors).Run();
 }
 
+namespace {
+
+// Which of a rule's captures counts layers in the hub's names.
+std::string LayerCapture(const Rule& rule) {
+  const auto index = rule.index.find("layer");
+  return index == rule.index.end() ? "layer" : index->second.from;
+}
+
+// The layers of a recipe that deals nothing out, where [layers] says how many there are: then it
+// promises all of them, and what stands in none.
+std::optional<int64_t> PromisedLayers(const BoundRecipe& recipe) {
+  if (recipe.recipe().deals_out() || recipe.layers().size() != 1) return std::nullopt;
+  return recipe.layers().begin()->second;
+}
+
+Result<> CheckHubPromises(const BoundRecipe& recipe, const std::set<size_t>& kept) {
+  for (const Rule* rule : recipe.rules())
+    if (rule->kind == Rule::Kind::kMove && !rule->optional && !rule->otherwise &&
+        rule->hub[0].CaptureNames().empty() && !kept.contains(rule->table))
+      return std::unexpected(Missing(rule->hub[0].text(), "it is not there",
+                                     fmt::format("it, as '{}' here", rule->here[0].text())));
+  return {};
+}
+
+}  // namespace
+
 Result<> CheckHubComplete(const BoundRecipe& recipe, const std::vector<NamedView>& tensors) {
+  const std::optional<int64_t> promised = PromisedLayers(recipe);
   std::map<std::string, LayersByRule> groups;  // by what stands before the number
   std::map<std::string, int64_t> counts;
+  std::set<size_t> kept;  // tables of the recipe
   for (const NamedView& tensor : tensors) {
     const auto match = recipe.FindHub(recipe.Canonical(tensor.name));
-    if (!match || match->rule->stage.place != Stage::Place::kLayer) continue;
+    if (!match) continue;
     const Rule& rule = *match->rule;
-    const auto index = rule.index.find("layer");
-    const std::string capture = index == rule.index.end() ? "layer" : index->second.from;
-    if (HasTable(rule)) continue;
-    const auto layer = ParseIndex(match->captures.at(capture));
+    kept.insert(rule.table);
+    const std::string capture = LayerCapture(rule);
+    const auto at = match->captures.find(capture);
+    if (rule.kind != Rule::Kind::kMove || at == match->captures.end() || HasTable(rule) ||
+        (rule.stage.place != Stage::Place::kLayer && !promised))
+      continue;
+    const auto layer = ParseIndex(at->second);
     if (!layer) continue;
+    if (promised && rule.index.empty() && *layer >= *promised)
+      return std::unexpected(Missing(tensor.name, "the model has no such layer",
+                                     fmt::format("layers 0 to {}", *promised - 1)));
     const Pattern& pattern = rule.hub[match->member];
     const std::string group = pattern.text().substr(0, pattern.text().find("{" + capture + "}"));
-    groups[group][&rule].numbers.insert(*layer);
-    groups[group][&rule].pattern = &pattern;
-    groups[group][&rule].capture = capture;
-    groups[group][&rule].example = match->captures;
-    counts[group] = std::max(counts[group], *layer + 1);
+    Layers& layers = groups[group][&rule];
+    layers.numbers.insert(*layer);
+    layers.pattern = &pattern;
+    layers.capture = capture;
+    layers.example = match->captures;
+    counts[group] = std::max({counts[group], *layer + 1, promised.value_or(0)});
   }
   for (const auto& [group, rules] : groups) RESHARD_TRY(CheckLayers(rules, counts[group]));
-  return {};
+  return promised ? CheckHubPromises(recipe, kept) : Result<>();
 }
 
 Result<> CheckUsesLayout(const BoundRecipe& recipe, const Layout& layout) {

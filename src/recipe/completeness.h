@@ -18,7 +18,8 @@ namespace reshard {
 Result<> CheckComplete(const BoundRecipe& recipe, const std::vector<NamedView>& tensors);
 
 /// The same of the hub's names, as far as layers go: none of those that stand under one prefix may
-/// lack what others have. Errors are of kind kMapping.
+/// lack what others have. A recipe without stages promises that where it has `[layers]`: as many
+/// layers as those say, and all that its rules name without a capture. Errors are of kind kMapping.
 Result<> CheckHubComplete(const BoundRecipe& recipe, const std::vector<NamedView>& tensors);
 
 /// Proves that every size of the layout is one that some rule cuts or deals out by: otherwise all

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "recipe/bound_recipe.h"
+#include "recipe/completeness.h"
 #include "recipe/model_config.h"
 #include "recipe/recipe.h"
 #include "view/view.h"
@@ -146,7 +147,7 @@ why  = "no names"
   EXPECT_EQ(found("{}", {.tp = 1, .part_tp = {{"vit", 2}}}), "never seen");
   EXPECT_EQ(found(R"({"latent": false})", {.tp = 1}), "no names");
   EXPECT_EQ(found(R"({"latent": true})", {.tp = 1}), "");
-  EXPECT_THAT(FaultIn("[[refuse]]\nwhy = \"w\""), HasSubstr("'when' is missing"));
+  EXPECT_THAT(FaultIn("[[refuse]]\nwhy = \"w\""), HasSubstr("either 'when' or 'hub'"));
 }
 
 // Two language models behind one class, told by a text of the config.
@@ -186,6 +187,40 @@ TEST(IncludeTest, ItsConditionIsOneOfEveryRule) {
               ElementsAre("old.w", "old.b"));
   EXPECT_THAT(hub_names(R"({"llm": {"architectures": ["New"]}})"), ElementsAre("new.w"));
   EXPECT_THAT(hub_names(R"({"architectures": ["Old"]})"), ElementsAre("new.w"));
+}
+
+// A recipe that deals nothing out, of layers with either a or b.
+constexpr const char* kLayers = R"(
+[layers]
+llm = "count"
+[[rule]]
+hub  = "head"
+here = "head"
+[[rule]]
+hub  = "model.{layer}.{norm|a|b}"
+here = "layers.{layer}.{norm|a|b}"
+)";
+
+TEST(HubCompletenessTest, OfARecipeWithoutStagesFollowsLayers) {
+  const auto missing = [](const std::string& recipe_text, const std::vector<std::string>& names) {
+    const Recipe recipe = Read(recipe_text);
+    const ModelConfig config = Config(R"({"count": 2})");
+    std::vector<NamedView> tensors;
+    for (const std::string& name : names)
+      tensors.push_back({name, View::Source(0, DType::kFloat32, {1})});
+    const auto checked = CheckHubComplete(*BoundRecipe::Bind(recipe, config, {}), tensors);
+    return checked ? "" : checked.error().tensor;
+  };
+  EXPECT_EQ(missing(kLayers, {"head", "model.0.norm", "model.0.a", "model.1.norm", "model.1.b"}),
+            "");
+  EXPECT_EQ(missing(kLayers, {"head", "model.0.norm", "model.0.a", "model.1.b"}), "model.1.norm");
+  EXPECT_EQ(missing(kLayers, {"head", "model.0.norm", "model.0.a"}), "model.1.a");
+  EXPECT_EQ(missing(kLayers, {"model.0.norm", "model.1.norm"}), "head");
+  EXPECT_EQ(missing(kLayers, {"head", "model.0.norm", "model.1.norm", "model.2.norm"}),
+            "model.2.norm");
+  // Without [layers] nothing is promised.
+  const std::string no_layers = std::string(kLayers).substr(std::string(kLayers).find("[[rule]]"));
+  EXPECT_EQ(missing(no_layers, {"model.0.norm", "model.2.a"}), "");
 }
 
 TEST(ModelConfigTest, TextsAreFlags) {

@@ -43,10 +43,11 @@ class Recipe {
   const std::vector<Scope>& scopes() const { return scopes_; }
   const std::vector<Refusal>& refusals() const { return refusals_; }
 
-  /// Another spelling of hub names: what matches `other` is read as `hub`.
+  /// Another spelling of the names of one side: what matches `other` is read as `name`.
   struct Alias {
     Pattern other;
-    Pattern hub;
+    Pattern name;
+    bool hub = true;  ///< which side's
   };
   const std::vector<Alias>& aliases() const { return aliases_; }
 

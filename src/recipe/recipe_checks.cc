@@ -36,8 +36,13 @@ bool AnyOverlap(const std::vector<Pattern>& some, const std::vector<Pattern>& ot
 
 std::unexpected<Error> Recipe::Checks::Fault(size_t rule, std::string found,
                                              std::string expected) const {
+  return FaultAt(places_[rule], std::move(found), std::move(expected));
+}
+
+std::unexpected<Error> Recipe::Checks::FaultAt(const std::string& place, std::string found,
+                                               std::string expected) const {
   return std::unexpected(Error{.kind = ErrorKind::kUsage,
-                               .file = places_[rule],
+                               .file = place,
                                .found = std::move(found),
                                .expected = std::move(expected),
                                .help = "see docs/recipes.md for the language of recipes"});
@@ -48,7 +53,8 @@ Result<> Recipe::Checks::Run() const {
   RESHARD_TRY(CheckStages());
   RESHARD_TRY(CheckExperts());
   RESHARD_TRY(CheckAxes());
-  return CheckAlternatives();
+  RESHARD_TRY(CheckAlternatives());
+  return CheckAliases();
 }
 
 Result<> Recipe::Checks::CheckOverlaps() const {
@@ -56,11 +62,10 @@ Result<> Recipe::Checks::CheckOverlaps() const {
   for (size_t i = 0; i < rules.size(); ++i)
     for (size_t j = 0; j <= i; ++j) {
       const Rule &first = rules[j], &second = rules[i];
-      // An `otherwise` gives way to what is without; drops give way to rules. Conditions are known
-      // only with a model: BoundRecipe looks at those.
-      if (first.otherwise != second.otherwise || (i != j && (first.when || second.when))) continue;
-      const bool drops = first.kind == Rule::Kind::kDrop;
-      if (first.otherwise && drops != (second.kind == Rule::Kind::kDrop)) continue;
+      // An `otherwise` gives way to what is before it. Conditions are known only with a model:
+      // BoundRecipe looks at those.
+      const auto waits = [](const Rule& rule) { return rule.otherwise || rule.when; };
+      if (i != j && (waits(first) || waits(second))) continue;
       for (const bool hub : {false, true}) {
         const auto *a = Claims(first, hub), *b = Claims(second, hub);
         if (!a || !b) continue;
@@ -71,6 +76,29 @@ Result<> Recipe::Checks::CheckOverlaps() const {
                                           (*b)[y].text()));
       }
     }
+  return {};
+}
+
+// A spelling that no rule reads, or that would hide a rule's own names, is a slip of the pen.
+Result<> Recipe::Checks::CheckAliases() const {
+  const auto claimed = [&](const Pattern& name, bool hub, bool otherwise) {
+    return std::ranges::any_of(recipe_.rules_, [&](const Rule& rule) {
+      const auto* names = Claims(rule, hub);
+      return names && (otherwise || !rule.otherwise) && AnyOverlap(*names, {name});
+    });
+  };
+  for (size_t i = 0; i < recipe_.aliases_.size(); ++i) {
+    const Alias& alias = recipe_.aliases_[i];
+    if (!claimed(alias.name, alias.hub, true))
+      return FaultAt(alias_places_[i],
+                     fmt::format("no rule has names like '{}'", alias.name.text()),
+                     "a name of a rule");
+    if (claimed(alias.other, alias.hub, false))
+      return FaultAt(alias_places_[i],
+                     fmt::format("'{}' is another spelling, but a rule claims such names as well",
+                                 alias.other.text()),
+                     "a name that no rule has");
+  }
   return {};
 }
 

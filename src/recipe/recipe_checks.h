@@ -14,9 +14,11 @@ namespace reshard {
 /// are cut is not lost, but no rank can use it.
 class Recipe::Checks {
  public:
-  /// `places` says of each rule where it stands: "FILE:LINE". Both must outlive it.
-  Checks(const Recipe& recipe, const std::vector<std::string>& places)
-      : recipe_(recipe), places_(places) {}
+  /// `places` says of each rule where it stands: "FILE:LINE"; `alias_places` of each alias. All must
+  /// outlive it.
+  Checks(const Recipe& recipe, const std::vector<std::string>& places,
+         const std::vector<std::string>& alias_places)
+      : recipe_(recipe), places_(places), alias_places_(alias_places) {}
 
   /// Errors are of kind kUsage and name the place.
   Result<> Run() const;
@@ -27,12 +29,16 @@ class Recipe::Checks {
   Result<> CheckExperts() const;
   Result<> CheckAxes() const;
   Result<> CheckAlternatives() const;
+  Result<> CheckAliases() const;
 
   bool DealsOut() const;
   std::unexpected<Error> Fault(size_t rule, std::string found, std::string expected = {}) const;
+  std::unexpected<Error> FaultAt(const std::string& place, std::string found,
+                                 std::string expected) const;
 
   const Recipe& recipe_;
   const std::vector<std::string>& places_;
+  const std::vector<std::string>& alias_places_;
 };
 
 }  // namespace reshard

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <set>
 
 #include <fmt/format.h>
@@ -85,6 +86,8 @@ class Recipe::Reader {
     std::string here;                // and every name here
     std::vector<std::string> roots;  // objects of the config, best first
     std::string when;                // a condition of every rule
+    IndexMaps index{};               // of every rule: what its `here` captures
+    bool otherwise = false;          // so is every rule
   };
 
   Result<> ReadBody(TomlFields& top, const std::string& origin, const Place& place) {
@@ -94,13 +97,17 @@ class Recipe::Reader {
     RESHARD_ASSIGN(recipe_.scopes_[scope].layers, ReadExpressions(top, "layers"));
     const std::pair<std::string_view, Rule::Kind> kinds[] = {{"rule", Rule::Kind::kMove},
                                                              {"copy", Rule::Kind::kCopy},
+                                                             {"zero", Rule::Kind::kCopy},
                                                              {"tie", Rule::Kind::kTie},
                                                              {"drop", Rule::Kind::kDrop}};
     for (const auto& [key, kind] : kinds) {
       RESHARD_ASSIGN(const auto tables, top.Tables(key));
       for (const toml::table* table : tables)
-        RESHARD_TRY(ReadRule(TomlFields(*table, origin), kind, place, scope));
+        RESHARD_TRY(ReadRule(TomlFields(*table, origin), kind, key == "zero", place, scope));
     }
+    RESHARD_ASSIGN(const auto aliases, top.Tables("alias"));
+    for (const toml::table* table : aliases)
+      RESHARD_TRY(ReadAlias(TomlFields(*table, origin), place));
     RESHARD_ASSIGN(const auto refusals, top.Tables("refuse"));
     for (const toml::table* table : refusals)
       RESHARD_TRY(ReadRefusal(TomlFields(*table, origin), place, scope));
@@ -114,6 +121,8 @@ class Recipe::Reader {
 
   /// Of each rule: file and line.
   const std::vector<std::string>& places() const { return places_; }
+  /// Of each alias.
+  const std::vector<std::string>& alias_places() const { return alias_places_; }
 
  private:
   using Named = std::vector<std::pair<std::string, Expression>>;
@@ -145,6 +154,9 @@ class Recipe::Reader {
     RESHARD_ASSIGN(const std::string here, fields.Text("here", false));
     RESHARD_ASSIGN(std::vector<std::string> roots, fields.Texts("config"));
     RESHARD_ASSIGN(const std::string when, fields.Text("when", false));
+    RESHARD_ASSIGN(auto index, ReadIndex(fields));
+    RESHARD_ASSIGN(const bool otherwise, fields.Flag("otherwise"));
+    index.insert(outer.index.begin(), outer.index.end());
     RESHARD_TRY(fields.NothingLeft());
     if (++includes_ > kMaxIncludes)
       return std::unexpected(fields.Fault(nullptr, "too many parts; does one include itself?"));
@@ -159,7 +171,9 @@ class Recipe::Reader {
                          {.hub = outer.hub + hub,
                           .here = outer.here + here,
                           .roots = roots.empty() ? outer.roots : std::move(roots),
-                          .when = Both(outer.when, when)}));
+                          .when = Both(outer.when, when),
+                          .index = std::move(index),
+                          .otherwise = outer.otherwise || otherwise}));
     return body.NothingLeft();
   }
 
@@ -175,14 +189,49 @@ class Recipe::Reader {
 
   Result<> ReadRefusal(TomlFields fields, const Place& place, size_t scope) {
     RESHARD_ASSIGN(auto when, Condition(fields, place));
+    RESHARD_ASSIGN(std::vector<std::string> names, fields.Texts("hub"));
     RESHARD_ASSIGN(std::string why, fields.Text("why", true));
-    if (!when) return std::unexpected(fields.Fault(nullptr, "'when' is missing"));
-    recipe_.refusals_.push_back({std::move(*when), std::move(why), scope});
+    for (std::string& name : names) name = place.hub + name;
+    RESHARD_ASSIGN(auto hub, Patterns(fields, names));
+    if (hub.empty() == !when)
+      return std::unexpected(fields.Fault(nullptr, "a refusal has either 'when' or 'hub'"));
+    recipe_.refusals_.push_back({std::move(when), std::move(hub), std::move(why), scope});
     return fields.NothingLeft();
   }
 
+  // Names of one side in another spelling: a whole name for a whole name.
+  Result<> ReadAlias(TomlFields fields, const Place& place) {
+    RESHARD_ASSIGN(const std::string other, fields.Text("other", true));
+    RESHARD_ASSIGN(const std::string hub, fields.Text("hub", false));
+    RESHARD_ASSIGN(const std::string here, fields.Text("here", false));
+    RESHARD_TRY(fields.NothingLeft());
+    if (hub.empty() == here.empty())
+      return std::unexpected(fields.Fault(nullptr, "an alias has either 'here' or 'hub'"));
+    return AddAliases(fields, (here.empty() ? place.hub : place.here),
+                      {other, here.empty() ? hub : here}, here.empty());
+  }
+
+  // An alias with "{weight|bias}" is one for each.
+  Result<> AddAliases(const TomlFields& fields, const std::string& prefix,
+                      std::array<std::string, 2> names, bool hub) {
+    const std::vector<std::string> choices = FirstChoice(names[0]);
+    for (const std::string& choice : choices) {
+      const auto chosen = [&](std::string name) { return Choose(std::move(name), choices, choice); };
+      RESHARD_TRY(AddAliases(fields, prefix, {chosen(names[0]), chosen(names[1])}, hub));
+    }
+    if (!choices.empty()) return {};
+    auto other = Pattern::Parse(prefix + names[0]), name = Pattern::Parse(prefix + names[1]);
+    if (!other || !name || Captured({*other}) != Captured({*name}))
+      return std::unexpected(fields.Fault(
+          nullptr, fmt::format("'other' and '{}' are no map of names", hub ? "hub" : "here")));
+    recipe_.aliases_.push_back({std::move(*other), std::move(*name), hub});
+    alias_places_.push_back(fields.place());
+    return {};
+  }
+
   // A rule with "{weight|bias}" is one rule for each.
-  Result<> ReadRule(TomlFields fields, Rule::Kind kind, const Place& place, size_t scope) {
+  Result<> ReadRule(TomlFields fields, Rule::Kind kind, bool zeros, const Place& place,
+                    size_t scope) {
     const std::string here_key = kind == Rule::Kind::kTie ? "of" : "here";
     RESHARD_ASSIGN(std::vector<std::string> hub, fields.Texts("hub"));
     RESHARD_ASSIGN(std::vector<std::string> here, fields.Texts(here_key));
@@ -196,10 +245,15 @@ class Recipe::Reader {
 
     Rule rule{.kind = kind, .table = ++tables_, .scope = scope};
     RESHARD_ASSIGN(rule.otherwise, fields.Flag("otherwise"));
+    rule.otherwise |= place.otherwise;
     RESHARD_ASSIGN(rule.when, Condition(fields, place));
     std::vector<std::string> maps;
     if (kind == Rule::Kind::kDrop) {
       RESHARD_ASSIGN(rule.note, fields.Text("why", true));
+    } else if (zeros) {
+      RESHARD_ASSIGN(const std::string map, fields.Text("map", true));
+      maps.push_back(map);
+      RESHARD_ASSIGN(rule.zeros, ReadDType(fields));
     } else if (kind != Rule::Kind::kTie) {
       RESHARD_ASSIGN(rule.note, fields.Text("warn", false));
       RESHARD_ASSIGN(maps, fields.Texts("map"));
@@ -210,8 +264,9 @@ class Recipe::Reader {
       RESHARD_ASSIGN(rule.optional, fields.Flag("optional"));
       RESHARD_ASSIGN(const std::string stage, fields.Text("stage", false));
       RESHARD_ASSIGN(rule.stage, ParseStage(stage, fields));
-      RESHARD_TRY(ReadIndex(fields, &rule));
+      RESHARD_ASSIGN(rule.index, ReadIndex(fields));
     }
+    if (kind == Rule::Kind::kMove) rule.index.insert(place.index.begin(), place.index.end());
     RESHARD_TRY(fields.NothingLeft());
     return AddChoices(fields, std::move(rule), hub, here, maps);
   }
@@ -359,9 +414,17 @@ class Recipe::Reader {
     return {};
   }
 
-  Result<> ReadIndex(TomlFields& fields, Rule* rule) {
+  // Of [[zero]]: what its tensors are of.
+  Result<DType> ReadDType(TomlFields& fields) {
+    RESHARD_ASSIGN(const std::string name, fields.Text("dtype", true));
+    if (const auto dtype = ParseDType(name)) return *dtype;
+    return std::unexpected(fields.Fault(fields.Get("dtype"), fmt::format("'{}' is no type", name)));
+  }
+
+  Result<IndexMaps> ReadIndex(TomlFields& fields) {
+    IndexMaps index;
     RESHARD_ASSIGN(const toml::table* table, fields.Table("index"));
-    if (!table) return {};
+    if (!table) return index;
     for (const auto& [key, node] : *table) {
       const std::string text(Trim(node.value_or(std::string_view())));
       IndexMap map;
@@ -379,14 +442,15 @@ class Recipe::Reader {
             &node, fmt::format("index '{}' is neither TABLE[capture] nor capture + number",
                                key.str())));
       }
-      rule->index.emplace(key.str(), std::move(map));
+      index.emplace(key.str(), std::move(map));
     }
-    return {};
+    return index;
   }
 
   Recipe& recipe_;
   const PartText& part_text_;
   std::vector<std::string> places_;
+  std::vector<std::string> alias_places_;
   size_t tables_ = 0;
   int includes_ = 0;
 };
@@ -432,24 +496,13 @@ Result<Recipe> Recipe::Parse(std::string_view text, const std::string& origin,
   RESHARD_ASSIGN(recipe.before_, top.Texts("before"));
   RESHARD_ASSIGN(recipe.models_, top.Texts("models"));
   RESHARD_ASSIGN(recipe.detect_, ReadDetect(top));
-  RESHARD_ASSIGN(const auto aliases, top.Tables("alias"));
-  for (const toml::table* alias : aliases) {
-    TomlFields fields(*alias, origin);
-    RESHARD_ASSIGN(const std::string other, fields.Text("other", true));
-    RESHARD_ASSIGN(const std::string hub, fields.Text("hub", true));
-    RESHARD_TRY(fields.NothingLeft());
-    auto from = Pattern::Parse(other), to = Pattern::Parse(hub);
-    if (!from || !to || Captured({*from}) != Captured({*to}))
-      return std::unexpected(fields.Fault(nullptr, "'other' and 'hub' are no map of names"));
-    recipe.aliases_.push_back({std::move(*from), std::move(*to)});
-  }
   Reader reader(recipe, part_text);
   RESHARD_TRY(reader.ReadBody(top, origin, {.hub = {}, .here = {}, .roots = {""}, .when = {}}));
   RESHARD_TRY(top.NothingLeft());
   if (std::ranges::none_of(recipe.rules_,
                            [](const Rule& rule) { return rule.kind == Rule::Kind::kMove; }))
     return std::unexpected(top.Fault(nullptr, "the recipe has no [[rule]]"));
-  RESHARD_TRY(Checks(recipe, reader.places()).Run());
+  RESHARD_TRY(Checks(recipe, reader.places(), reader.alias_places()).Run());
   return recipe;
 }
 

@@ -12,6 +12,7 @@
 #include "recipe/expression.h"
 #include "recipe/fusion.h"
 #include "recipe/pattern.h"
+#include "reshard/dtype.h"
 #include "reshard/error.h"
 
 namespace reshard {
@@ -34,12 +35,15 @@ struct IndexMap {
   std::optional<Expression> offset;
 };
 
+/// By the capture here.
+using IndexMaps = std::map<std::string, IndexMap, std::less<>>;
+
 /// One correspondence between hub tensors and tensors here. One side is `parts` (several tensors,
 /// or one), the other the whole that they make.
 struct Rule {
   enum class Kind : uint8_t {
     kMove,  ///< one side becomes the other
-    kCopy,  ///< the here side is one more copy of what another rule moves
+    kCopy,  ///< the here side is one more copy of what another rule moves, or zeros
     kTie,   ///< the hub side repeats another hub tensor (`here` holds that one's hub name)
     kDrop,  ///< names are left out: those here, or the hub's on the way here
   };
@@ -54,7 +58,8 @@ struct Rule {
   bool uneven = false;  ///< the first ranks may have one more of the axis than the last
   std::string pad;      ///< axis that may have rows of padding behind its size
   Stage stage;
-  std::map<std::string, IndexMap, std::less<>> index;
+  IndexMaps index;
+  std::optional<DType> zeros;  ///< kCopy: the here side is zeros of this type, for each hub tensor
   std::optional<Expression> when;
   bool otherwise = false;  ///< only names that no rule without it takes
   bool optional = false;   ///< a model, or some of its layers, may lack what it takes
@@ -77,9 +82,11 @@ struct Rule {
   const Axes& PartAxes(size_t member) const;
 };
 
-/// What a recipe does not do, though a model or a layout asks for it.
+/// What a recipe does not do, though a model or a layout asks for it, or a tensor of that name is
+/// there.
 struct Refusal {
-  Expression when;
+  std::optional<Expression> when;
+  std::vector<Pattern> hub;  ///< names of tensors; where there are none, `when` decides
   std::string why;
   size_t scope = 0;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "base/try.h"
 #include "recipe/bound_recipe.h"
@@ -32,7 +33,7 @@ class BoundRecipe::Translation {
     std::vector<NamedView> tensors = std::move(mapping_->tensors);
     mapping_->tensors.clear();
     std::ranges::sort(tensors, {}, &NamedView::name);
-    if (!to_hub_) RESHARD_TRY(MakeCanonical(&tensors));
+    RESHARD_TRY(MakeCanonical(&tensors));
     inputs_ = &tensors;
     for (const NamedView& tensor : tensors)
       if (auto taken = Take(tensor); !taken) {
@@ -83,7 +84,12 @@ class BoundRecipe::Translation {
   const std::vector<Pattern>& Out(const Rule& rule) const { return to_hub_ ? rule.hub : rule.here; }
 
   Result<> MakeCanonical(std::vector<NamedView>* tensors) {
-    for (NamedView& tensor : *tensors) tensor.name = recipe_.Canonical(tensor.name);
+    for (NamedView& tensor : *tensors) {
+      std::string name = recipe_.Canonical(tensor.name, !to_hub_);
+      if (name == tensor.name) continue;
+      renamed_.insert(name);
+      tensor.name = std::move(name);
+    }
     std::ranges::sort(*tensors, {}, &NamedView::name);
     const auto twice = std::ranges::adjacent_find(*tensors, {}, &NamedView::name);
     if (twice == tensors->end()) return {};
@@ -103,12 +109,18 @@ class BoundRecipe::Translation {
     if (!match) return std::unexpected(recipe_.NoRule(tensor.name, !to_hub_));
     const Rule& rule = *match->rule;
     if (rule.kind == Rule::Kind::kDrop) {
-      // A hub name may be another than the source's.
-      if (to_hub_)
+      // Only a name of the source can be called dropped; a hub name may be another.
+      if (to_hub_ && !renamed_.contains(tensor.name))
         mapping_->dropped.push_back({tensor.name, tensor.view.byte_size(), rule.note});
       else
         mapping_->dropped_parts.push_back({tensor.name, tensor.view, rule.note});
       return {};
+    }
+    if (rule.zeros) {
+      RESHARD_ASSIGN(View zeros, View::Fill(tensor.view.dtype(), tensor.view.shape()));
+      return AddCheck(tensor.name, tensor.view, std::move(zeros),
+                      fmt::format("the hub has no place for it; --ignore '^{}$' leaves it out",
+                                  Regex::Escape(tensor.name)));
     }
     if (rule.kind == Rule::Kind::kTie) {
       const std::string of = rule.here[0].Fill(match->captures);
@@ -223,6 +235,10 @@ class BoundRecipe::Translation {
       for (const NamedView& tensor : *inputs_) {
         const auto captures = rule->hub[0].Match(tensor.name);
         if (!captures) continue;
+        if (rule->zeros) {
+          RESHARD_TRY(GiveZeros(*rule, rule->here[0].Fill(*captures), tensor.name));
+          continue;
+        }
         RESHARD_ASSIGN(View whole, rule->fusion.Fuse({{tensor.view}}, recipe_.sizes(*rule)));
         if (!rule->pad.empty()) {
           RESHARD_ASSIGN(whole, Pad(*rule, std::move(whole)));
@@ -231,6 +247,24 @@ class BoundRecipe::Translation {
       }
     }
     return {};
+  }
+
+  Result<> GiveZeros(const Rule& rule, std::string name, const std::string& from) {
+    Shape open;
+    for (const Axis& axis : rule.fusion.whole().Flat()) {
+      const auto size = SizeOf(axis, recipe_.sizes(rule));
+      if (!size)
+        return std::unexpected(
+            Error{.kind = ErrorKind::kMapping,
+                  .tensor = from,
+                  .found = fmt::format("the size of '{}' in '{}' is not known", axis.name, name),
+                  .expected = "one that the model's config.json gives",
+                  .help = "give the model's config.json by --assets-from"});
+      open.push_back(*size);
+    }
+    RESHARD_ASSIGN(const View zeros, View::Fill(*rule.zeros, std::move(open)));
+    RESHARD_ASSIGN(View whole, rule.fusion.whole().Close(zeros));
+    return GiveFresh(std::move(name), std::move(whole), from, false);
   }
 
   Result<View> Pad(const Rule& rule, View view) const {
@@ -330,6 +364,7 @@ class BoundRecipe::Translation {
   const Padding& padding_;
   Mapping* mapping_;
   const std::vector<NamedView>* inputs_ = nullptr;
+  std::set<std::string> renamed_;  // names of inputs that the source spells otherwise
   std::map<std::string, Group> groups_;
   std::map<std::string, Origin, std::less<>> origin_;  // output name -> what it came from
   std::vector<Pending> copies_;
