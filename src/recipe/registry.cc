@@ -90,6 +90,18 @@ Result<ChosenRecipe> ChooseByModel(const std::string& flavor,
                           fmt::join(names, ", "))});
 }
 
+// The names are a flavor's, but which of its recipes is for the model?
+Error NoRecipeForModel(const Recipe& recipe, const std::vector<std::string>& architectures,
+                       const std::string& why) {
+  const std::string flavor(recipe.flavor());
+  auto chosen = ChooseByModel(flavor, architectures);
+  return Error{.kind = ErrorKind::kMapping,
+               .found = fmt::format("the names are those of '{}' ({}), but {}", flavor, why,
+                                    chosen.error().found),
+               .expected = chosen.error().expected,
+               .help = chosen.error().help + "; --recipe identity leaves the names as they are"};
+}
+
 }  // namespace
 
 Result<std::string> EmbeddedPart(const std::string& name) {
@@ -128,9 +140,18 @@ Result<ChosenRecipe> ChooseRecipe(const std::string& name, const Catalog& catalo
     std::string why;
   };
   std::vector<Candidate> fits;
+  std::optional<Candidate> other_model;
   for (const Recipe& recipe : BuiltInRecipes())
-    if (auto why = IsFor(recipe, architectures) ? recipe.Detect(catalog) : std::nullopt)
-      fits.push_back({&recipe, std::move(*why)});
+    if (auto why = recipe.Detect(catalog)) {
+      Candidate candidate{&recipe, std::move(*why)};
+      if (IsFor(recipe, architectures))
+        fits.push_back(std::move(candidate));
+      else if (!other_model)
+        other_model = std::move(candidate);
+    }
+  if (fits.empty() && other_model)
+    return std::unexpected(
+        NoRecipeForModel(*other_model->recipe, architectures, other_model->why));
   for (const Candidate& candidate : fits) {
     const bool first = std::ranges::all_of(fits, [&](const Candidate& other) {
       return other.recipe == candidate.recipe ||
