@@ -34,6 +34,8 @@ class Recipe {
   /// The text of the recipe and of all that it includes.
   const std::string& text() const { return text_; }
   const std::vector<std::string>& before() const { return before_; }
+  /// Whether no hub has names like those that it is told by.
+  bool foreign() const { return foreign_; }
   /// The classes of models (config.json: architectures) that it is for; empty for any.
   const std::vector<std::string>& models() const { return models_; }
 
@@ -64,6 +66,7 @@ class Recipe {
   std::string text_;
   std::vector<std::vector<Pattern>> detect_;
   std::vector<std::string> before_;
+  bool foreign_ = false;
   std::vector<std::string> models_;
   std::vector<Alias> aliases_;
   std::vector<Scope> scopes_;

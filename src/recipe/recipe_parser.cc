@@ -494,6 +494,7 @@ Result<Recipe> Recipe::Parse(std::string_view text, const std::string& origin,
   RESHARD_ASSIGN(recipe.name_, top.Text("name", true));
   RESHARD_ASSIGN(recipe.description_, top.Text("description", false));
   RESHARD_ASSIGN(recipe.before_, top.Texts("before"));
+  RESHARD_ASSIGN(recipe.foreign_, top.Flag("foreign"));
   RESHARD_ASSIGN(recipe.models_, top.Texts("models"));
   RESHARD_ASSIGN(recipe.detect_, ReadDetect(top));
   Reader reader(recipe, part_text);

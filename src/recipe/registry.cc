@@ -146,7 +146,7 @@ Result<ChosenRecipe> ChooseRecipe(const std::string& name, const Catalog& catalo
       Candidate candidate{&recipe, std::move(*why)};
       if (IsFor(recipe, architectures))
         fits.push_back(std::move(candidate));
-      else if (!other_model)
+      else if (recipe.foreign() && !other_model)
         other_model = std::move(candidate);
     }
   if (fits.empty() && other_model)
