@@ -219,7 +219,7 @@ TEST(ZeroTest, IsMadeHereAndCheckedOnTheWayBack) {
   ASSERT_TRUE(here) << here.error().ToString();
   ASSERT_THAT(Names(*here), ElementsAre("bias.0", "bias.1", "router.0", "router.1"));
   EXPECT_EQ(here->tensors[1].view.shape(), (Shape{3}));
-  EXPECT_EQ(here->tensors[1].view.dtype(), DType::kBfloat16);
+  EXPECT_EQ(here->tensors[1].view.dtype(), DType::kBFloat16);
   EXPECT_EQ(here->tensors[1].view.op(), View::Op::kFill);
 
   Mapping back = Tensors({"bias.0", "router.0"}, {3, 4});
