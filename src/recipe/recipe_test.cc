@@ -75,33 +75,6 @@ TEST(RecipeTest, AutoTellsTheErasByTheirNames) {
   EXPECT_EQ(chosen({"model.layers.0.w", "optimizer.state.model.layers.0.w.exp_avg"}), "identity");
 }
 
-TEST(RecipeTest, AutoTellsTorchtitanByItsNamesAndTheModelByItsConfig) {
-  const Catalog catalog = WithNames({"tok_embeddings.weight", "layers.0.attention_norm.weight",
-                                     "layers.0.ffn_norm.weight", "layers.0.attention.wo.weight"});
-  const auto chosen = [&](const std::string& architecture) {
-    return ChooseRecipe("auto", catalog, {architecture})->recipe.name();
-  };
-  EXPECT_EQ(chosen("LlamaForCausalLM"), "torchtitan/llama3");
-  EXPECT_EQ(chosen("Qwen3ForCausalLM"), "torchtitan/qwen3");
-  EXPECT_EQ(chosen("Qwen3MoeForCausalLM"), "torchtitan/qwen3-moe");
-  EXPECT_EQ(chosen("DeepseekV3ForCausalLM"), "torchtitan/deepseek-v3");
-  EXPECT_EQ(chosen("GptOssForCausalLM"), "torchtitan/gpt-oss");
-}
-
-TEST(RecipeTest, NamesOfAFlavorThatHasNoRecipeForTheModelAreNotPassedOn) {
-  const Catalog catalog = WithNames({"tok_embeddings.weight", "layers.0.attention_norm.weight",
-                                     "layers.0.ffn_norm.weight"});
-  const auto unknown = ChooseRecipe("auto", catalog, {});
-  ASSERT_FALSE(unknown);
-  EXPECT_EQ(unknown.error().kind, ErrorKind::kMapping);
-  EXPECT_THAT(unknown.error().found, testing::HasSubstr("the names are those of 'torchtitan'"));
-  EXPECT_THAT(unknown.error().found, testing::HasSubstr("no config.json"));
-  EXPECT_THAT(unknown.error().expected, testing::HasSubstr("LlamaForCausalLM"));
-  EXPECT_THAT(unknown.error().help, testing::HasSubstr("--recipe identity"));
-  EXPECT_THAT(ChooseRecipe("auto", catalog, {"OtherForCausalLM"}).error().found,
-              testing::HasSubstr("no recipe for OtherForCausalLM"));
-}
-
 TEST(RecipeTest, TwoNamesThatBecomeOneAreRefused) {
   const Recipe recipe = *Recipe::Parse(R"(
 name = "clash"
