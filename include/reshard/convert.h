@@ -115,6 +115,10 @@ std::vector<RecipeInfo> ListRecipes();
 /// The text of a recipe, by name or file, after checking it whole.
 Result<std::string> RecipeText(const std::string& name);
 
+/// The built-in recipe of a flavor that is for one of these classes of models; empty where there is
+/// none.
+std::string RecipeFor(std::string_view flavor, const std::vector<std::string>& architectures);
+
 /// The version of the program and the library.
 std::string_view Version();
 

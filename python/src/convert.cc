@@ -87,6 +87,10 @@ void BindConvert(nb::module_& m) {
       list.append(nb::make_tuple(recipe.name, recipe.description));
     return list;
   });
+  m.def("recipe_for",
+        [](const std::string& flavor, const std::vector<std::string>& architectures) {
+          return RecipeFor(flavor, architectures);
+        });
   m.def("recipe_text", [](const std::string& name) { return Unwrap(RecipeText(name)); });
   m.def("convert", &Convert, "fields"_a, "jobs"_a, "memory"_a, "force"_a, "resume"_a,
         "on_progress"_a.none(), "on_warning"_a.none());

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "base/try.h"
 #include "recipe/recipe.h"
 #include "recipe/regex.h"
@@ -26,6 +28,14 @@ Result<std::vector<const Tensor*>> SelectTensors(const Catalog& catalog,
     if (found) tensors.push_back(&tensor);
   }
   return tensors;
+}
+
+std::string RecipeFor(std::string_view flavor, const std::vector<std::string>& architectures) {
+  for (const Recipe& recipe : BuiltInRecipes())
+    if (recipe.flavor() == flavor &&
+        std::ranges::find_first_of(recipe.models(), architectures) != recipe.models().end())
+      return recipe.name();
+  return "";
 }
 
 std::string_view Version() { return RESHARD_VERSION; }

@@ -1,0 +1,1 @@
+"""Functions of other projects with their signatures and results, done by reshard."""
