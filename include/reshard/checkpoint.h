@@ -28,6 +28,8 @@ struct OpenRequest {
   std::string to_recipe{};               ///< the flavor that is wanted; empty: the hub's
   std::string assets_from{};             ///< where config.json lies; empty: with or beside it
   std::string config_json{};             ///< the text of a config.json, in place of that one
+  bool keep_unknown = false;             ///< tensors that `to_recipe` has no rule for keep the hub's
+                                         ///< names; otherwise they are an error
   std::vector<std::string> ignore{};     ///< expressions for names that may be dropped
 };
 

@@ -63,6 +63,7 @@ struct ConvertRequest {
   std::string config_json{};       ///< the text of a config.json, in place of the one found there
   std::string llm_from{};  ///< a Hugging Face directory that a language model's weights come from
   std::string only{};      ///< convert these alone: "vit", "audio", "llm", "lora", or an expression
+  bool keep_unknown = false;  ///< a hub tensor that no rule of `recipe` takes keeps its name
   std::vector<std::string> ignore{};    ///< expressions for source names that may be dropped
 };
 

@@ -294,6 +294,7 @@ def open(
         to or "",
         os.fspath(assets_from),
         config_json,
+        False,
         list(ignore),
         warn,
     )

@@ -46,6 +46,7 @@ class Checkpoint:
         to_recipe: str,
         assets_from: str,
         config_json: str,
+        keep_unknown: bool,
         ignore: Sequence[str],
         on_warning: _Warning,
     ) -> Checkpoint: ...

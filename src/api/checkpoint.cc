@@ -29,6 +29,7 @@ ConvertRequest AsConversion(const OpenRequest& request) {
           .from_recipe = request.from_recipe,
           .assets_from = request.assets_from,
           .config_json = request.config_json,
+          .keep_unknown = request.keep_unknown,
           .ignore = request.ignore};
 }
 

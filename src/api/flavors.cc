@@ -208,7 +208,8 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
     RESHARD_TRY(KeepOnly(request.only, &*to, &mapping));
     RESHARD_TRY(to->FromHub(&mapping, {.rows = request.vocab_padding.rows,
                                        .multiple = request.vocab_padding.multiple,
-                                       .last_row = request.vocab_padding.last_row}));
+                                       .last_row = request.vocab_padding.last_row},
+                            request.keep_unknown));
   }
   if (whole) RESHARD_TRY(CheckComplete(*to, mapping.tensors));
   RESHARD_TRY(ApplyCasts(casts, &mapping));

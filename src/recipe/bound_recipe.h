@@ -82,7 +82,8 @@ class BoundRecipe {
     int64_t multiple = 0;
     bool last_row = false;  ///< repeat the last row; otherwise zeros
   };
-  Result<> FromHub(Mapping* mapping, const Padding& padding) const;
+  /// With `keep_unknown` a tensor without a rule keeps its name and is no error.
+  Result<> FromHub(Mapping* mapping, const Padding& padding, bool keep_unknown = false) const;
 
  private:
   class Translation;

@@ -26,8 +26,10 @@ constexpr int64_t kMaxPlaces = int64_t{1} << 20;
 // One way through a recipe: takes tensors of one side, in any order, and gives those of the other.
 class BoundRecipe::Translation {
  public:
-  Translation(const BoundRecipe& recipe, bool to_hub, const Padding& padding, Mapping* mapping)
-      : recipe_(recipe), to_hub_(to_hub), padding_(padding), mapping_(mapping) {}
+  Translation(const BoundRecipe& recipe, bool to_hub, const Padding& padding, Mapping* mapping,
+              bool keep_unknown = false)
+      : recipe_(recipe), to_hub_(to_hub), keep_unknown_(keep_unknown), padding_(padding),
+        mapping_(mapping) {}
 
   Result<> Run() {
     std::vector<NamedView> tensors = std::move(mapping_->tensors);
@@ -106,6 +108,7 @@ class BoundRecipe::Translation {
 
   Result<> Take(const NamedView& tensor) {
     const auto match = to_hub_ ? recipe_.FindHere(tensor.name) : recipe_.FindHub(tensor.name);
+    if (!match && keep_unknown_) return GiveFresh(tensor.name, tensor.view, tensor.name, false);
     if (!match) return std::unexpected(recipe_.NoRule(tensor.name, !to_hub_));
     const Rule& rule = *match->rule;
     if (rule.kind == Rule::Kind::kDrop) {
@@ -361,6 +364,7 @@ class BoundRecipe::Translation {
 
   const BoundRecipe& recipe_;
   const bool to_hub_;
+  const bool keep_unknown_;
   const Padding& padding_;
   Mapping* mapping_;
   const std::vector<NamedView>* inputs_ = nullptr;
@@ -377,8 +381,8 @@ Result<> BoundRecipe::ToHub(Mapping* mapping, const std::set<std::string>& spell
   return {};
 }
 
-Result<> BoundRecipe::FromHub(Mapping* mapping, const Padding& padding) const {
-  return Translation(*this, false, padding, mapping).Run();
+Result<> BoundRecipe::FromHub(Mapping* mapping, const Padding& padding, bool keep_unknown) const {
+  return Translation(*this, false, padding, mapping, keep_unknown).Run();
 }
 
 }  // namespace reshard

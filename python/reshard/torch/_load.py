@@ -58,7 +58,8 @@ class _Match:
     """Which tensor of the checkpoint goes where."""
 
     pairs: list[tuple[int, Entry]] = field(default_factory=list)
-    twins: list[tuple[int, Entry]] = field(default_factory=list)  # stored again under another name
+    # Stored again under another of its names: number, tensor, number of the first.
+    twins: list[tuple[int, Entry, int]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     left_out: int = 0
@@ -207,7 +208,16 @@ def _open(
 ) -> _Opened:
     def open_as(source: str, target: str) -> _core.Checkpoint:
         return _core.Checkpoint.open(
-            os.fspath(path), load_format, from_layout, source, target, "", config, ignore, warn
+            os.fspath(path),
+            load_format,
+            from_layout,
+            source,
+            target,
+            "",
+            config,
+            True,
+            ignore,
+            warn,
         )
 
     config = _live.config_json(model)
@@ -263,7 +273,7 @@ def _match(
 ) -> _Match:
     match = _Match(left_out=summary.dropped)
     roots = {name.split(".", 1)[0] for name in all_names}
-    found: set[int] = set()
+    found: dict[int, int] = {}
     shapes: list[str] = []
     for number, (name, _, shape) in enumerate(summary.tensors):
         entry = wanted.get(name)
@@ -279,9 +289,9 @@ def _match(
                 f"{name}: {list(shape)} in the checkpoint, {list(entry.shape)} in the model"
             )
         elif id(entry) in found:
-            match.twins.append((number, entry))
+            match.twins.append((number, entry, found[id(entry)]))
         else:
-            found.add(id(entry))
+            found[id(entry)] = number
             match.pairs.append((number, entry))
     entries = {id(entry): entry for entry in wanted.values()}
     match.missing = [
@@ -409,10 +419,12 @@ def _not_initialized(names: Sequence[str]) -> _errors.Error:
     )
 
 
-def _compare_twins(core: _core.Checkpoint, twins: list[tuple[int, Entry]], jobs: int) -> int:
+def _compare_twins(core: _core.Checkpoint, twins: list[tuple[int, Entry, int]], jobs: int) -> int:
     """A tied tensor that is stored twice must be the same twice."""
     total = 0
-    for number, entry in twins:
+    for number, entry, first in twins:
+        if _origins(core, number) == _origins(core, first):
+            continue  # the recipe repeats it
         local = entry.tensor.detach()
         other = torch.empty_like(local)
         total += read_here(core, [Read(number, entry.name, other)], jobs, None, (0, 0))[0]
@@ -426,6 +438,11 @@ def _compare_twins(core: _core.Checkpoint, twins: list[tuple[int, Entry]], jobs:
                 help="set tie_word_embeddings to false in the model's config",
             )
     return total
+
+
+def _origins(core: _core.Checkpoint, number: int) -> set[str]:
+    shape = core.tensors()[number][2]
+    return {name for name, _, _ in core.origins(number, [0] * len(shape), shape)}
 
 
 def _local(tensor: torch.Tensor) -> torch.Tensor:
