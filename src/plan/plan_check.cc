@@ -51,7 +51,7 @@ Result<> CheckMapping(const Mapping& mapping, const Catalog& catalog) {
     if (!names.insert(tensor.name).second)
       return std::unexpected(
           MappingFault(tensor.name, "the target has this name twice", "each name once"));
-    if (!tensor.repeats) uses.copies.push_back({tensor.name, &tensor.view});
+    uses.copies.push_back({tensor.name, &tensor.view});
   }
   return CheckSource(uses, catalog);
 }

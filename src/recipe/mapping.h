@@ -9,11 +9,11 @@
 
 namespace reshard {
 
-/// A tensor of the target: its name and what it is made of.
+/// A tensor of the target: its name and what it is made of. One more copy of what another tensor
+/// holds, by a rule that says so, is a View::Repeat.
 struct NamedView {
   std::string name;
   View view;
-  bool repeats = false;  ///< it is one more copy, by a rule that says so, of what another one holds
 };
 
 /// What the source repeats or what a rule has added, and the target will not hold: it must be equal

@@ -178,14 +178,14 @@ Result<std::vector<RankTensor>> Partition(const BoundRecipe& recipe, const Layou
           if (!layout.Exists(t, e)) continue;
           const auto& row = shards[ep_axis ? e : 0];
           const bool first = placed.emplace(ep_axis ? e : 0, t % tp).second;
+          const View& shard = row[static_cast<size_t>(t % tp)];
           out.push_back(
               {.tp = t,
                .pp = stage % layout.pp,
                .ep = e,
                .chunk = stage / layout.pp,
                .name = name,
-               .view = row[static_cast<size_t>(t % tp)],
-               .repeats = tensor.repeats || !first});
+               .view = first ? shard : View::Repeat(shard)});
         }
     }
     if (placed.empty()) return std::unexpected(Fault(tensor.name, "no stage holds it", "at least one"));

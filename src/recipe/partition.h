@@ -11,7 +11,7 @@
 
 namespace reshard {
 
-/// A tensor as one rank has it.
+/// A tensor as one rank has it: a View::Repeat where another rank before it has the same.
 struct RankTensor {
   int64_t tp = 0;
   int64_t pp = 0;
@@ -19,7 +19,6 @@ struct RankTensor {
   int64_t chunk = 0;  ///< of the virtual pipeline
   std::string name;   ///< layers and experts counted from the rank's own first
   View view;
-  bool repeats = false;  ///< another rank has the same, or it is a copy
 };
 
 /// How many layers each part of the model has: one more than the highest number in the names.

@@ -138,7 +138,7 @@ TEST(PartitionTest, AssembleIsTheInverse) {
 
     std::vector<Element> held, all;
     for (const RankTensor& tensor : *ranks) {
-      if (tensor.repeats) continue;
+      if (tensor.view.op() == View::Op::kRepeat) continue;
       const auto elements = Elements(tensor.view, model.shapes);
       held.insert(held.end(), elements.begin(), elements.end());
     }
@@ -203,7 +203,7 @@ TEST(PartitionTest, ARankHasItsOwnNumbersAndShards) {
   EXPECT_EQ(find(0, 1, 0, "embed"), nullptr);
   EXPECT_EQ(find(0, 0, 0, "norm"), nullptr);
   EXPECT_EQ(find(0, 1, 0, "vit.0.w"), nullptr);
-  EXPECT_TRUE(find(1, 1, 1, "everywhere")->repeats);
+  EXPECT_EQ(find(1, 1, 1, "everywhere")->view.op(), View::Op::kRepeat);
 }
 
 std::string PartitionFault(const Model& model, const LayoutRequest& request) {

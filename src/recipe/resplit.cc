@@ -68,7 +68,8 @@ Result<> Resplit(const BoundRecipe& from, const BoundRecipe& to, Mapping* mappin
       const auto captures = rule->hub[0].Match(match->rule->hub[0].Fill(match->captures));
       if (!captures) continue;
       RESHARD_ASSIGN(const std::string name, NameOfOriginal(to, *rule, *captures));
-      if (name == tensor.name) made.push_back({rule->here[0].Fill(*captures), tensor.view, true});
+      if (name == tensor.name)
+        made.push_back({rule->here[0].Fill(*captures), View::Repeat(tensor.view)});
     }
   }
   kept.insert(kept.end(), made.begin(), made.end());

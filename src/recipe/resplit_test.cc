@@ -66,8 +66,8 @@ TEST_F(ResplitTest, CopiesAreMadeWithTheirNumbers) {
   ASSERT_TRUE(Resplit(Bind(1), Bind(3), &mapping));
   EXPECT_THAT(Names(mapping),
               ElementsAre("again.0.w", "again.1.w", "first", "l.0.w", "l.1.w", "last"));
-  EXPECT_EQ(mapping.tensors[1].view.source(), 2u);
-  EXPECT_TRUE(mapping.tensors[1].repeats);
+  EXPECT_EQ(mapping.tensors[1].view.inputs()[0].source(), 2u);
+  EXPECT_EQ(mapping.tensors[1].view.op(), View::Op::kRepeat);
   EXPECT_THAT(mapping.checks, IsEmpty());
 }
 

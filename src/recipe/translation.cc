@@ -246,7 +246,8 @@ class BoundRecipe::Translation {
         if (!rule->pad.empty()) {
           RESHARD_ASSIGN(whole, Pad(*rule, std::move(whole)));
         }
-        RESHARD_TRY(GiveFresh(rule->here[0].Fill(*captures), std::move(whole), tensor.name, true));
+        RESHARD_TRY(
+            GiveFresh(rule->here[0].Fill(*captures), View::Repeat(whole), tensor.name));
       }
     }
     return {};
@@ -267,7 +268,7 @@ class BoundRecipe::Translation {
     }
     RESHARD_ASSIGN(const View zeros, View::Fill(*rule.zeros, std::move(open)));
     RESHARD_ASSIGN(View whole, rule.fusion.whole().Close(zeros));
-    return GiveFresh(std::move(name), std::move(whole), from, false);
+    return GiveFresh(std::move(name), std::move(whole), from);
   }
 
   Result<View> Pad(const Rule& rule, View view) const {
@@ -344,10 +345,10 @@ class BoundRecipe::Translation {
       ReplaceAll(&warning, "{hub}", name);
       mapping_->warnings.push_back(std::move(warning));
     }
-    return GiveFresh(std::move(name), std::move(view), from, false);
+    return GiveFresh(std::move(name), std::move(view), from);
   }
 
-  Result<> GiveFresh(std::string name, View view, const std::string& from, bool repeats) {
+  Result<> GiveFresh(std::string name, View view, const std::string& from) {
     const auto [at, fresh] = origin_.emplace(name, Origin{from, mapping_->tensors.size()});
     if (!fresh)
       return std::unexpected(Error{
@@ -358,7 +359,7 @@ class BoundRecipe::Translation {
           .help = fmt::format("choose another recipe with --recipe, or drop one of the two with "
                               "--ignore '^{}$'",
                               Regex::Escape(from))});
-    mapping_->tensors.push_back({std::move(name), std::move(view), repeats});
+    mapping_->tensors.push_back({std::move(name), std::move(view)});
     return {};
   }
 

@@ -145,6 +145,7 @@ Result<View> View::Permute(const View& of, std::vector<size_t> dims) {
 }
 
 View View::Repeat(const View& of) {
+  if (of.op() == Op::kRepeat) return of;
   return View(Node{.op = Op::kRepeat,
                    .dtype = of.dtype(),
                    .casts = of.node_->casts,
