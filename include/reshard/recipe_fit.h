@@ -16,6 +16,7 @@ struct RecipeFitRequest {
   std::string checkpoint;       ///< of any kind
   std::string from = "auto";    ///< its kind, as in ConvertRequest
   LayoutRequest from_layout{};  ///< how it is dealt out, where its files do not say
+  std::string hub_form{};       ///< as in ConvertRequest
   std::string assets_from{};    ///< where config.json lies; empty: with or beside the checkpoint
 };
 

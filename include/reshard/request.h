@@ -53,7 +53,11 @@ struct ConvertRequest {
   /// the destination, named by the tracker file; its tensors under "model", beside
   /// "checkpoint_version".
   bool in_root = false;
-  std::string like{};              ///< a Hugging Face directory whose names and files to take over
+  /// A Hugging Face directory whose names, files and forms of tensors to take over.
+  std::string like{};
+  /// Which form the hub's tensors have, by its name in the recipe, where their shapes leave it open,
+  /// and which they get; empty: the first, and what is open is an error.
+  std::string hub_form{};
   Packing packing = Packing::kNatural;
   std::optional<DType> dtype{};    ///< floating tensors become this; nothing keeps them
   std::vector<std::pair<std::string, DType>> dtype_for{};  ///< expression -> type; the first wins

@@ -133,7 +133,7 @@ def convert(
 
     `to` is "hf", "dcp:ranks=4", "megatron:tp=2,pp=2"; options are named as the flags of `reshard
     convert`: recipe, from_recipe, from_, dtype, dtype_for (a dict), shard_size ("5GB"), assets_from,
-    like, only, llm_from, tp, pp, vpp, ep, llm_pp_layers, iteration, pad_vocab_to, ignore (a list).
+    like, hub_form, only, llm_from, tp, pp, vpp, ep, llm_pp_layers, iteration, pad_vocab_to, ignore (a list).
     """
     fields = fields_of({"source": src, "destination": dst, "to": to, **options})
     with reporting(progress, "converting") as on_progress:

@@ -53,6 +53,7 @@ const std::map<std::string, Setter>& Setters() {
       {"like", Text(&ConvertRequest::like)},
       {"assets-from", Text(&ConvertRequest::assets_from)},
       {"config-json", Text(&ConvertRequest::config_json)},
+      {"hub-form", Text(&ConvertRequest::hub_form)},
       {"llm-from", Text(&ConvertRequest::llm_from)},
       {"only", Text(&ConvertRequest::only)},
       {"to", [](const std::string& text, ConvertRequest* r) { return ParseTarget(text, r); }},

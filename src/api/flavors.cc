@@ -1,6 +1,7 @@
 #include "api/flavors.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -118,6 +119,24 @@ LayoutRequest WithStages(LayoutRequest layout) {
   return layout;
 }
 
+// The form of hub tensors whose shapes leave it open. Where the hub's layout is only passed through,
+// one serves as well as another.
+Result<std::string> FormOf(const ConvertRequest& request, const Flavors& flavors) {
+  std::vector<std::string> names;
+  for (const auto* flavor : {&flavors.to, &flavors.from})
+    if (*flavor) std::ranges::copy((*flavor)->recipe.form_names(), std::back_inserter(names));
+  const bool passed_through = flavors.from && flavors.to;
+  if (request.hub_form.empty() && passed_through && !names.empty()) return names[0];
+  if (request.hub_form.empty() || std::ranges::find(names, request.hub_form) != names.end())
+    return request.hub_form;
+  return std::unexpected(
+      Error{.kind = ErrorKind::kUsage,
+            .found = fmt::format("recipe {} knows no form '{}' of hub tensors", flavors.name(),
+                                 request.hub_form),
+            .expected = names.empty() ? std::string("no --hub-form: it knows one form of each")
+                                      : fmt::format("{}", fmt::join(names, " or "))});
+}
+
 }  // namespace
 
 std::string Flavors::name() const {
@@ -161,7 +180,8 @@ Result<Flavors> ChooseFlavors(const ConvertRequest& request, const Source& sourc
 Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& source,
                                  const Flavors& flavors, const ModelConfig& config,
                                  const std::vector<Regex>& ignore, const CastRules& casts,
-                                 const std::set<std::string>& spelling) {
+                                 const HubStyle& style) {
+  RESHARD_ASSIGN(const std::string form, FormOf(request, flavors));
   TargetTensors target;
   Mapping& mapping = target.mapping;
   RESHARD_ASSIGN(mapping, SourceTensors(source.catalog(), ignore));
@@ -189,8 +209,8 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
       RESHARD_TRY(Assemble(*from, layout, ranked.tensors, &mapping));
       if (whole) RESHARD_TRY(CheckComplete(*from, mapping.tensors));
     }
-    if (!same) RESHARD_TRY(from->ToHub(&mapping, request.to == Kind::kHf ? spelling
-                                                                          : std::set<std::string>()));
+    if (!same)
+      RESHARD_TRY(from->ToHub(&mapping, request.to == Kind::kHf ? style : HubStyle{.form = form}));
     if (!same && whole) RESHARD_TRY(CheckHubComplete(*from, mapping.tensors));
   }
   if (!flavors.to) {
@@ -209,7 +229,7 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
     RESHARD_TRY(to->FromHub(&mapping, {.rows = request.vocab_padding.rows,
                                        .multiple = request.vocab_padding.multiple,
                                        .last_row = request.vocab_padding.last_row},
-                            request.keep_unknown));
+                            form, request.keep_unknown));
   }
   if (whole) RESHARD_TRY(CheckComplete(*to, mapping.tensors));
   RESHARD_TRY(ApplyCasts(casts, &mapping));

@@ -3,7 +3,6 @@
 
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 
 #include "plan/planner.h"
@@ -38,7 +37,7 @@ struct TargetTensors {
 Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& source,
                                  const Flavors& flavors, const ModelConfig& config,
                                  const std::vector<Regex>& ignore, const CastRules& casts,
-                                 const std::set<std::string>& spelling);
+                                 const HubStyle& style);
 
 }  // namespace reshard
 

@@ -35,6 +35,7 @@ void WriteRequest(const ConvertRequest& request, JsonWriter* json) {
   json->Member("to", TargetText(request));
   json->Member("iteration", IterationText(request.iteration));
   json->Member("pad_vocab_to", VocabPaddingText(request.vocab_padding));
+  json->Member("hub_form", request.hub_form);
   json->Member("only", request.only);
   json->Member("packing", request.packing == Packing::kNatural ? "natural" : "lexicographic");
   json->Member("dtype", request.dtype ? DTypeName(*request.dtype) : "keep");

@@ -1,11 +1,9 @@
 #include "api/mapped_source.h"
 
 #include <filesystem>
-#include <set>
 
 #include <fmt/format.h>
 
-#include "api/outputs.h"
 #include "base/try.h"
 #include "checkpoints/hf/hf_config.h"
 #include "plan/planner.h"
@@ -52,16 +50,17 @@ Result<> CheckAssetsDirectory(const std::string& directory) {
                                .help = "check --assets-from"});
 }
 
-// The names that the target's readers know: those of the directory it is to be like, else of the
-// index beside the config.
-std::set<std::string> HubSpelling(const ConvertRequest& request,
-                                  const std::map<std::string, std::string>& like) {
-  std::set<std::string> names;
-  for (const auto& [name, file] : like) names.insert(name);
-  if (!names.empty() || request.assets_from.empty()) return names;
-  if (const auto index = ReadLikeness(request.assets_from))
-    for (const auto& [name, file] : *index) names.insert(name);
-  return names;
+// What the target's readers know: the names and shapes of the directory it is to be like, else the
+// names of the index beside the config.
+HubStyle StyleFor(const ConvertRequest& request, const Likeness& like) {
+  HubStyle style{.shapes = like.shapes, .form = request.hub_form};
+  const auto add_names = [&](const Likeness& known) {
+    for (const auto& [name, file] : known.files) style.names.insert(name);
+  };
+  add_names(like);
+  if (!style.names.empty() || request.assets_from.empty()) return style;
+  if (const auto index = ReadLikeness(request.assets_from)) add_names(*index);
+  return style;
 }
 
 Result<ModelConfig> ConfigOf(const ConvertRequest& request, const Source& source,
@@ -92,7 +91,7 @@ Result<MappedSource> MapSource(const ConvertRequest& request, std::unique_ptr<So
   }
   RESHARD_ASSIGN(mapped.flavors, ChooseFlavors(request, from, config));
   RESHARD_ASSIGN(mapped.target, MapTensors(request, from, mapped.flavors, config, rules.ignore,
-                                           rules.casts, HubSpelling(request, mapped.like)));
+                                           rules.casts, StyleFor(request, mapped.like)));
   for (const std::string& warning : mapped.target.mapping.warnings) reporter.OnWarning(warning);
   RESHARD_TRY(CheckMapping(mapped.target.mapping, from.catalog()));
   return mapped;

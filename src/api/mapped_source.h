@@ -1,11 +1,11 @@
 #ifndef RESHARD_API_MAPPED_SOURCE_H_
 #define RESHARD_API_MAPPED_SOURCE_H_
 
-#include <map>
 #include <memory>
 #include <string>
 
 #include "api/flavors.h"
+#include "api/outputs.h"
 #include "reshard/reporter.h"
 #include "reshard/request.h"
 #include "reshard/source.h"
@@ -16,7 +16,7 @@ namespace reshard {
 struct MappedSource {
   std::unique_ptr<Source> source;
   std::string assets;                       ///< where config and tokenizer lie; empty: nowhere
-  std::map<std::string, std::string> like;  ///< which file has each tensor, by request.like
+  Likeness like;                            ///< what request.like holds
   Flavors flavors;
   TargetTensors target;
 };

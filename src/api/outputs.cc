@@ -45,14 +45,17 @@ Result<std::vector<std::pair<std::string, FileContent>>> DistributeLike(
 
 }  // namespace
 
-Result<std::map<std::string, std::string>> ReadLikeness(const std::string& directory) {
+Result<Likeness> ReadLikeness(const std::string& directory) {
   RESHARD_ASSIGN(const auto source, OpenSource(directory, "hf"));
   const Catalog& catalog = source->catalog();
-  std::map<std::string, std::string> files;
-  for (const Tensor& tensor : catalog.tensors())
-    if (const auto chunks = catalog.chunks(tensor); !chunks.empty())
-      files[tensor.name] = fs::path(catalog.files()[chunks[0].file].path).filename().string();
-  return files;
+  Likeness like;
+  for (const Tensor& tensor : catalog.tensors()) {
+    const auto chunks = catalog.chunks(tensor);
+    if (chunks.empty()) continue;
+    like.files[tensor.name] = fs::path(catalog.files()[chunks[0].file].path).filename().string();
+    like.shapes[tensor.name] = tensor.shape;
+  }
+  return like;
 }
 
 Result<> PlanHf(const ConvertRequest& request, const std::vector<NamedView>& tensors,

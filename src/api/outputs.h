@@ -12,7 +12,11 @@
 namespace reshard {
 
 /// What a Hugging Face directory says about names and files: which file holds each tensor.
-Result<std::map<std::string, std::string>> ReadLikeness(const std::string& directory);
+struct Likeness {
+  std::map<std::string, std::string> files;  ///< tensor -> the file that holds it
+  std::map<std::string, Shape> shapes;       ///< of the tensors
+};
+Result<Likeness> ReadLikeness(const std::string& directory);
 
 /// Adds the weight files of a Hugging Face directory to the plan, and their index. `like` says which
 /// tensor goes to which file; empty: the request does. Errors are of kind kMapping.

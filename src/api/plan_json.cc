@@ -40,6 +40,7 @@ void WriteRequest(const ConvertRequest& request, JsonWriter* json) {
   json->Member("iteration", IterationText(request.iteration));
   json->Member("pad_vocab_to", VocabPaddingText(request.vocab_padding));
   json->Member("like", request.like);
+  json->Member("hub_form", request.hub_form);
   json->Member("llm_from", request.llm_from);
   json->Member("only", request.only);
   json->Member("packing", request.packing == Packing::kNatural ? "natural" : "lexicographic");
@@ -179,6 +180,7 @@ Result<StoredPlan> ParsePlanJson(const std::string& text, const std::string& fil
                          .recipe = reader.Text("recipe"),
                          .from_recipe = reader.Text("from_recipe"),
                          .like = reader.Text("like"),
+                         .hub_form = reader.Text("hub_form"),
                          .llm_from = reader.Text("llm_from"),
                          .only = reader.Text("only")};
   if (!ParseTarget(reader.Text("to"), &request)) reader.Fault("to");

@@ -79,7 +79,7 @@ Result<Plan> PlanOutput(const ConvertRequest& request, MappedSource* mapped, Rep
             .warnings = std::move(target.mapping.warnings)};
   switch (request.to) {
     case Kind::kHf:
-      RESHARD_TRY(PlanHf(request, target.mapping.tensors, mapped->like, &plan));
+      RESHARD_TRY(PlanHf(request, target.mapping.tensors, mapped->like.files, &plan));
       RESHARD_TRY(PlanAssets(mapped->assets, MainDType(target.mapping.tensors), &plan));
       break;
     case Kind::kDcp: RESHARD_TRY(PlanDcp(request, target.mapping.tensors, &plan)); break;

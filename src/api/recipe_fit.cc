@@ -89,6 +89,17 @@ class Fitting {
   void CheckShape(const Tensor& tensor, const BoundRecipe::Match& match) {
     const Rule& rule = *match.rule;
     if (rule.kind != Rule::Kind::kMove && rule.kind != Rule::Kind::kCopy) return;
+    // Any form will do here; which it is, the conversion has to tell.
+    if (fit_.hub && !rule.forms.empty()) {
+      const auto fits = [&](const Form& form) {
+        return rule.FusionFor(tensor.shape, recipe_.sizes(rule), form.name).has_value();
+      };
+      if (std::ranges::none_of(rule.forms, fits)) {
+        const auto none = rule.FusionFor(tensor.shape, recipe_.sizes(rule), {});
+        fit_.misfits.push_back({tensor.name, none.error().found, none.error().expected});
+      }
+      return;
+    }
     const Axes& axes = fit_.hub ? rule.hub_axes(match.member) : rule.here_axes(match.member);
     Sizes sizes = recipe_.sizes(rule);
     // A rank has a part of these, and padding is allowed for.
@@ -116,7 +127,8 @@ Result<> Prove(const RecipeFitRequest& request, const Source& source, const Reci
   Flavors flavors;
   (hub ? flavors.to : flavors.from) = ChosenRecipe{recipe, "as asked"};
   const ConvertRequest convert{.from_layout = request.from_layout,
-                               .to = hub ? Kind::kDcp : Kind::kHf};
+                               .to = hub ? Kind::kDcp : Kind::kHf,
+                               .hub_form = request.hub_form};
   RESHARD_ASSIGN(const TargetTensors target,
                  MapTensors(convert, source, flavors, config, {}, {}, {}));
   return CheckMapping(target.mapping, source.catalog());

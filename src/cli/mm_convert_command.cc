@@ -114,6 +114,9 @@ Result<> ReadSelection(const MmConfig& config, ConvertRequest* request) {
 Result<ConvertRequest> ReadRequest(const Converter& converter, MmMethod method,
                                    const MmConfig& config) {
   ConvertRequest request{.recipe = RecipeName(converter, config),
+                         .hub_form = method == MmMethod::kResplit
+                                         ? std::string()
+                                         : config.Text("cfg.common_model_config.hub_form"),
                          .assets_from = config.Text("cfg.hf_config.hf_dir")};
   const std::string& hf = request.assets_from;
   const std::string mm = config.Text("cfg.mm_dir");

@@ -67,6 +67,8 @@ constexpr Row kModelNames[] = {
      MmFields::kCanonical},
     {"model_prefix", MmType::kText, kNone, false, "what PEFT put before names: base_model.model.",
      nullptr, MmFields::kCanonical},
+    // Not in MindSpeed-MM, which takes the published form.
+    {"hub_form", MmType::kText, kNone, false, "of experts whose shapes leave it open: published"},
     {"resize_vocab_size", MmType::kSize, kNone, false, "rows of the embedding", nullptr,
      MmFields::kVideoAlign},
 };

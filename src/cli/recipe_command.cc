@@ -86,6 +86,7 @@ std::function<Result<>()> DeclareRecipe(CLI::App& app) {
       check->add_option("CKPT", options->fit.checkpoint, "a checkpoint that it should fit");
   check->add_option("--from", options->fit.from, "its kind, as in convert [auto]")
       ->needs(checkpoint);
+  check->add_option("--hub-form", options->fit.hub_form, "as in convert")->needs(checkpoint);
   check->add_option("--assets-from", options->fit.assets_from,
                     "where config.json lies [with or beside CKPT]")
       ->needs(checkpoint);

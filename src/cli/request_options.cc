@@ -35,6 +35,8 @@ void RequestOptions::Declare(CLI::App& app) {
       ->group(what);
   app.add_option("--like", like, "take over names and files of this Hugging Face directory")
       ->group(what);
+  app.add_option("--hub-form", hub_form, "of tensors whose shapes leave it open: published")
+      ->group(what);
   app.add_option("--llm-from", llm_from, "take the language model from this Hugging Face directory")
       ->group(what);
   app.add_option("--only", only, "a part alone: vit, audio, llm, or an expression: lora")
@@ -110,6 +112,7 @@ Result<ConvertRequest> RequestOptions::Parse() const {
                          .recipe = recipe,
                          .from_recipe = from_recipe,
                          .like = like,
+                         .hub_form = hub_form,
                          .assets_from = assets_from,
                          .llm_from = llm_from,
                          .only = only,

@@ -27,6 +27,7 @@ struct RequestOptions {
   std::string iteration = "release";
   std::string pad_vocab_to;
   std::string like;
+  std::string hub_form;
   std::string llm_from;
   std::string only;
   std::string packing = "natural";

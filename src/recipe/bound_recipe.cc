@@ -22,6 +22,12 @@ int TurnOf(const Rule& rule) {
   return !rule.otherwise ? 0 : rule.kind == Rule::Kind::kDrop ? 2 : 1;
 }
 
+std::vector<std::string_view> Names(const std::vector<const Form*>& forms) {
+  std::vector<std::string_view> names;
+  for (const Form* form : forms) names.push_back(form->name);
+  return names;
+}
+
 // True where conditions that hold together let two rules claim one name.
 bool Clash(const Rule& a, const Rule& b) {
   if (a.otherwise || b.otherwise || (!a.when && !b.when)) return false;
@@ -53,25 +59,39 @@ const Axes& Rule::hub_axes(size_t member) const {
   return parts_here ? fusion.whole() : PartAxes(member);
 }
 
-Result<const Fusion*> Rule::FusionFor(const Shape& shape, const Sizes& sizes) const {
+const Fusion& Rule::FusionOf(std::string_view form) const {
+  const auto at = std::ranges::find(forms, form, &Form::name);
+  return at == forms.end() ? fusion : at->fusion;
+}
+
+Result<const Fusion*> Rule::FusionFor(const Shape& shape, const Sizes& sizes,
+                                      std::string_view wanted) const {
   if (forms.empty()) return &fusion;
-  std::vector<const Fusion*> fits;
-  std::vector<std::string> texts;
-  const auto attempt = [&](const Fusion& form) {
-    const Axes& axes = parts_here ? form.whole() : form.parts()[0].axes;
-    texts.push_back(fmt::format("'{}'", axes.text()));
+  std::vector<const Form*> fits;
+  std::vector<std::string> all, open;
+  for (const Form& form : forms) {
+    const Axes& axes = parts_here ? form.fusion.whole() : form.fusion.parts()[0].axes;
+    const std::string text = fmt::format("{} '{}'", form.name, axes.text());
+    all.push_back(text);
     Sizes own = sizes;
-    if (axes.Solve(shape, &own)) fits.push_back(&form);
-  };
-  attempt(fusion);
-  for (const Fusion& form : forms) attempt(form);
-  if (fits.size() == 1) return fits[0];
+    if (!axes.Solve(shape, &own)) continue;
+    if (form.name == wanted) return &form.fusion;
+    fits.push_back(&form);
+    open.push_back(text);
+  }
+  if (fits.size() == 1) return &fits[0]->fusion;
+  if (fits.empty())
+    return std::unexpected(
+        Error{.kind = ErrorKind::kMapping,
+              .found = fmt::format("the shape {} is no form of it", ShapeText(shape)),
+              .expected = fmt::format("{}", fmt::join(all, " or ")),
+              .help = "give the config.json of this model by --assets-from"});
   return std::unexpected(
       Error{.kind = ErrorKind::kMapping,
-            .found = fmt::format("the shape {} is {} of {}", ShapeText(shape),
-                                 fits.empty() ? "none" : "more than one", fmt::join(texts, ", ")),
-            .expected = "one of them, by the sizes in the model's config.json",
-            .help = "give the model's config.json by --assets-from, or a recipe with one map"});
+            .found = fmt::format("the shape {} may be {}", ShapeText(shape),
+                                 fmt::join(open, " or ")),
+            .expected = "sizes that leave only one of these forms, or to be told which it is",
+            .help = fmt::format("say --hub-form {}", fmt::join(Names(fits), " or --hub-form "))});
 }
 
 Result<Mapping> SourceTensors(const Catalog& catalog, const std::vector<Regex>& ignore) {

@@ -20,6 +20,13 @@ namespace reshard {
 /// The tensors of a catalog, each whole under its own name; what an `ignore` finds is dropped.
 Result<Mapping> SourceTensors(const Catalog& catalog, const std::vector<Regex>& ignore);
 
+/// How hub tensors are spelt and formed where a recipe knows several ways.
+struct HubStyle {
+  std::set<std::string> names;          ///< of a tensor's spellings the one that is in it counts
+  std::map<std::string, Shape> shapes;  ///< a tensor named here has the form that fits its shape
+  std::string form;                     ///< what counts where no shape tells; empty: the first
+};
+
 /// A recipe with the sizes of one model: maps lists of tensors, either way. Immutable; safe to use
 /// from several threads. The recipe and the config must outlive it.
 class BoundRecipe {
@@ -69,11 +76,10 @@ class BoundRecipe {
   const Recipe& recipe() const { return *recipe_; }
 
   /// Replaces mapping->tensors, in this flavor's names, by the hub's; adds checks and what is
-  /// dropped. `spelling` holds hub names that the target is known to use: of the recipe's spellings
-  /// of a name the one that is in it counts. Errors are of kind kMapping: a name without a rule
+  /// dropped. Errors are of kind kMapping: a name without a rule
   /// (naming the nearest), a tensor that a rule needs and is not there, two names that become one,
   /// a shape that does not fit.
-  Result<> ToHub(Mapping* mapping, const std::set<std::string>& spelling = {}) const;
+  Result<> ToHub(Mapping* mapping, const HubStyle& style = {}) const;
 
   /// The inverse: replaces mapping->tensors, in hub names, by this flavor's. `padded_vocab` is how
   /// many rows a tensor with padding gets: 0 for none.
@@ -82,8 +88,10 @@ class BoundRecipe {
     int64_t multiple = 0;
     bool last_row = false;  ///< repeat the last row; otherwise zeros
   };
-  /// With `keep_unknown` a tensor without a rule keeps its name and is no error.
-  Result<> FromHub(Mapping* mapping, const Padding& padding, bool keep_unknown = false) const;
+  /// `form`: what hub tensors are whose sizes leave it open; empty: that is an error. With
+  /// `keep_unknown` a tensor without a rule keeps its name and is no error.
+  Result<> FromHub(Mapping* mapping, const Padding& padding, const std::string& form = {},
+                   bool keep_unknown = false) const;
 
  private:
   class Translation;

@@ -7,6 +7,7 @@
 #include "recipe/completeness.h"
 #include "recipe/model_config.h"
 #include "recipe/recipe.h"
+#include "view/lower.h"
 #include "view/view.h"
 
 namespace reshard {
@@ -31,12 +32,12 @@ ModelConfig Config(const std::string& json) { return *ModelConfig::Parse(json, "
 
 // Takes one hub tensor to the recipe's names.
 Result<Mapping> FromHub(const Recipe& recipe, const ModelConfig& config, const std::string& name,
-                        Shape shape) {
+                        Shape shape, const std::string& form = {}) {
   Mapping mapping;
   mapping.tensors.push_back({name, View::Source(0, DType::kFloat32, std::move(shape))});
   auto bound = BoundRecipe::Bind(recipe, config, {});
   if (!bound) return std::unexpected(bound.error());
-  if (auto done = bound->FromHub(&mapping, {}); !done) return std::unexpected(done.error());
+  if (auto done = bound->FromHub(&mapping, {}, form); !done) return std::unexpected(done.error());
   return mapping;
 }
 
@@ -54,7 +55,7 @@ i = "inner"
 [[rule]]
 hub  = "experts"
 here = "expert.{e}"
-map  = ["e h i -> i h", "e i h -> i h"]
+map  = { wide = "e h i -> i h", tall = "e i h -> i h" }
 )";
 
 TEST(SeveralMapsTest, TheShapeTellsWhichOneItIs) {
@@ -71,9 +72,25 @@ TEST(SeveralMapsTest, TheShapeTellsWhichOneItIs) {
   ASSERT_TRUE(BoundRecipe::Bind(recipe, config, {})->ToHub(&back));
   ASSERT_THAT(Names(back), ElementsAre("experts"));
   EXPECT_EQ(back.tensors[0].view.shape(), (Shape{2, 4, 3}));
-  back = *second;  // towards the hub it is the first form
-  ASSERT_TRUE(BoundRecipe::Bind(recipe, config, {})->ToHub(&back));
-  EXPECT_EQ(back.tensors[0].view.shape(), (Shape{2, 4, 3}));
+}
+
+TEST(SeveralMapsTest, TowardsTheHubItIsTheFirstOrTheOneAskedForOrLikeAnother) {
+  const Recipe recipe = Read(kTwoForms);
+  EXPECT_THAT(recipe.form_names(), ElementsAre("wide", "tall")) << "in the order of the file";
+  const auto shape = [&](const std::string& text, const HubStyle& style) {
+    const ModelConfig config = Config(text);
+    auto mapping = *FromHub(recipe, config, "experts", {2, 3, 4}, "tall");
+    EXPECT_TRUE(BoundRecipe::Bind(recipe, config, {})->ToHub(&mapping, style));
+    return mapping.tensors[0].view.shape();
+  };
+  const std::string told = R"({"hidden": 4, "inner": 3})";
+  EXPECT_EQ(shape(told, {}), (Shape{2, 4, 3}));
+  EXPECT_EQ(shape(told, {.form = "tall"}), (Shape{2, 3, 4}));
+  EXPECT_EQ(shape(told, {.shapes = {{"experts", {2, 3, 4}}}}), (Shape{2, 3, 4}));
+  EXPECT_EQ(shape(told, {.shapes = {{"experts", {2, 4, 3}}}, .form = "tall"}), (Shape{2, 4, 3}))
+      << "a shape counts for more";
+  EXPECT_EQ(shape("{}", {.shapes = {{"experts", {2, 3, 4}}}, .form = "tall"}), (Shape{2, 3, 4}));
+  EXPECT_EQ(shape(told, {.shapes = {{"other", {2, 3, 4}}}}), (Shape{2, 4, 3}));
 }
 
 TEST(SeveralMapsTest, NoneOrMoreThanOneThatFitsIsRefused) {
@@ -83,18 +100,41 @@ TEST(SeveralMapsTest, NoneOrMoreThanOneThatFitsIsRefused) {
     return mapped ? "" : mapped.error().found;
   };
   EXPECT_EQ(found(R"({"hidden": 4, "inner": 3})", {2, 5, 3}),
-            "the shape [2, 5, 3] is none of 'e h i', 'e i h'");
-  EXPECT_THAT(found(R"({"hidden": 4, "inner": 4})", {2, 4, 4}), HasSubstr("more than one"));
-  EXPECT_THAT(found("{}", {2, 4, 3}), HasSubstr("more than one"));
+            "the shape [2, 5, 3] is no form of it");
+  const std::string open = "may be wide 'e h i' or tall 'e i h'";
+  EXPECT_THAT(found(R"({"hidden": 4, "inner": 4})", {2, 4, 4}), HasSubstr(open));
+  EXPECT_THAT(found("{}", {2, 4, 3}), HasSubstr(open));
   EXPECT_EQ(found(R"({"hidden": 4})", {2, 4, 3}), "");
+}
+
+TEST(SeveralMapsTest, WhatTheShapeLeavesOpenTheFormDecides) {
+  const Recipe recipe = Read(kTwoForms);
+  const ModelConfig config = Config(R"({"hidden": 3, "inner": 3})");
+  // The element [0, 1] of expert 0 is what stands at [0, 1, 0] of the wide form.
+  const auto element = [&](const std::string& form) {
+    const auto mapping = FromHub(recipe, config, "experts", {1, 3, 3}, form);
+    const std::vector<int64_t> at{0, 1}, one{1, 1};
+    Shape found;
+    EXPECT_TRUE(mapping && Lower(mapping->tensors[0].view, at, one, one,
+                                 [&](const Region& region) -> Result<> {
+                                   found = region.start;
+                                   return {};
+                                 }));
+    return found;
+  };
+  EXPECT_EQ(element("wide"), (Shape{0, 1, 0}));
+  EXPECT_EQ(element("tall"), (Shape{0, 0, 1}));
+  EXPECT_FALSE(FromHub(recipe, config, "experts", {1, 3, 3}, "long"));
+  // What the shape tells is not overruled.
+  EXPECT_TRUE(FromHub(recipe, Config(R"({"hidden": 4, "inner": 3})"), "experts", {2, 4, 3}, "tall"));
 }
 
 TEST(SeveralMapsTest, TheyMakeTheSameOfOneHubTensor) {
   const auto fault = [](const std::string& rest) { return FaultIn("[[rule]]\n" + rest); };
-  EXPECT_THAT(fault("hub = \"a\"\nhere = \"b\"\nmap = [\"h i -> i h\", \"h i -> h i\"]"),
+  EXPECT_THAT(fault("hub = \"a\"\nhere = \"b\"\nmap = { x = \"h i -> i h\", y = \"h i -> h i\" }"),
               HasSubstr("different tensors here"));
-  EXPECT_THAT(fault("hub = \"{a,b}\"\nhere = \"c\"\nmap = [\"f, f -> ([1 1] f)\", \"f, f -> (f "
-                    "[1 1])\"]"),
+  EXPECT_THAT(fault("hub = \"{a,b}\"\nhere = \"c\"\nmap = { x = \"f, f -> ([1 1] f)\", y = \"f, f "
+                    "-> (f [1 1])\" }"),
               HasSubstr("one hub name"));
 }
 

@@ -86,6 +86,7 @@ TEST(PatternTest, DistanceCountsChangesOutsideCaptures) {
   EXPECT_EQ(pattern.Distance("layer.7.atn.weight"), 2u);
   EXPECT_EQ(pattern.Distance("layers..attn.weight"), 1u) << "a capture takes at least a character";
   EXPECT_EQ(pattern.Distance("layers.7.x.attn.weight"), 1u) << "a dot in a capture";
+  EXPECT_EQ(Pattern::Parse("a.{rest*}")->Distance("a.xyz"), 3u) << "or it would be near to all";
   EXPECT_EQ(pattern.Distance(""), pattern.text().size() - std::string("{layer}").size() + 1);
   EXPECT_LT(Pattern::Parse("layers.{layer}.attn.wq.weight")->Distance("layers.2.attn.wx.weight"),
             Pattern::Parse("layers.{layer}.ln.weight")->Distance("layers.2.attn.wx.weight"));

@@ -14,6 +14,14 @@ bool Recipe::deals_out() const {
   return std::ranges::any_of(rules_, [](const Rule& rule) { return !rule.stage.part.empty(); });
 }
 
+std::vector<std::string> Recipe::form_names() const {
+  std::vector<std::string> names;
+  for (const Rule& rule : rules_)
+    for (const Form& form : rule.forms)
+      if (std::ranges::find(names, form.name) == names.end()) names.push_back(form.name);
+  return names;
+}
+
 std::optional<std::string> Recipe::Detect(const Catalog& catalog) const {
   for (const std::vector<Pattern>& patterns : detect_) {
     size_t count = 0;

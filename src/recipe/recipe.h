@@ -43,6 +43,8 @@ class Recipe {
   /// Whether it says which ranks hold what.
   bool deals_out() const;
   const std::vector<Scope>& scopes() const { return scopes_; }
+  /// The names of the forms that its hub tensors may have, each once, the first ones first.
+  std::vector<std::string> form_names() const;
   const std::vector<Refusal>& refusals() const { return refusals_; }
 
   /// Another spelling of the names of one side: what matches `other` is read as `name`.

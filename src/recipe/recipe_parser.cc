@@ -79,6 +79,9 @@ Result<Stage> ParseStage(const std::string& text, const TomlFields& fields) {
 // Reads one file and what it includes into a recipe.
 class Recipe::Reader {
  public:
+  // A map's text, or one for each form by its name.
+  using MapTexts = std::vector<std::pair<std::string, std::string>>;
+
   Reader(Recipe& recipe, const PartText& part_text) : recipe_(recipe), part_text_(part_text) {}
 
   struct Place {
@@ -247,16 +250,16 @@ class Recipe::Reader {
     RESHARD_ASSIGN(rule.otherwise, fields.Flag("otherwise"));
     rule.otherwise |= place.otherwise;
     RESHARD_ASSIGN(rule.when, Condition(fields, place));
-    std::vector<std::string> maps;
+    MapTexts maps;
     if (kind == Rule::Kind::kDrop) {
       RESHARD_ASSIGN(rule.note, fields.Text("why", true));
     } else if (zeros) {
       RESHARD_ASSIGN(const std::string map, fields.Text("map", true));
-      maps.push_back(map);
+      maps.emplace_back("", map);
       RESHARD_ASSIGN(rule.zeros, ReadDType(fields));
     } else if (kind != Rule::Kind::kTie) {
       RESHARD_ASSIGN(rule.note, fields.Text("warn", false));
-      RESHARD_ASSIGN(maps, fields.Texts("map"));
+      RESHARD_ASSIGN(maps, fields.NamedTexts("map"));
       RESHARD_ASSIGN(rule.tp, fields.Text("tp", false));
       RESHARD_ASSIGN(rule.ep, fields.Text("ep", false));
       RESHARD_ASSIGN(rule.pad, fields.Text("pad", false));
@@ -272,7 +275,7 @@ class Recipe::Reader {
   }
 
   Result<> AddChoices(const TomlFields& fields, Rule rule, std::vector<std::string> hub,
-                      std::vector<std::string> here, const std::vector<std::string>& maps) {
+                      std::vector<std::string> here, const MapTexts& maps) {
     std::vector<std::string> choices = FirstChoice((here.empty() ? hub : here)[0]);
     if (choices.empty()) return AddRule(fields, std::move(rule), hub, here, maps);
     for (const std::string& choice : choices) {
@@ -286,7 +289,7 @@ class Recipe::Reader {
   }
 
   Result<> AddRule(const TomlFields& fields, Rule rule, const std::vector<std::string>& hub,
-                   const std::vector<std::string>& here, const std::vector<std::string>& maps) {
+                   const std::vector<std::string>& here, const MapTexts& maps) {
     RESHARD_ASSIGN(rule.hub, Patterns(fields, hub));
     RESHARD_ASSIGN(rule.here, Patterns(fields, here));
     if (rule.kind == Rule::Kind::kMove || rule.kind == Rule::Kind::kCopy)
@@ -330,8 +333,8 @@ class Recipe::Reader {
   }
 
   // Several maps are of several forms of one hub tensor, and make the same of each.
-  Result<> MakeFusions(const TomlFields& fields, const std::vector<std::string>& maps, Rule* rule) {
-    if (maps.size() < 2) return MakeFusion(fields, maps.empty() ? "" : maps[0], rule);
+  Result<> MakeFusions(const TomlFields& fields, const MapTexts& maps, Rule* rule) {
+    if (maps.size() < 2) return MakeFusion(fields, maps.empty() ? "" : maps[0].second, rule);
     if (rule->kind != Rule::Kind::kMove || rule->hub.size() > 1)
       return std::unexpected(
           fields.Fault(fields.Get("map"), "only a rule with one hub name may have several maps"));
@@ -341,15 +344,17 @@ class Recipe::Reader {
         texts.push_back(one.here_axes(member).text());
       return texts;
     };
-    RESHARD_TRY(MakeFusion(fields, maps[0], rule));
-    for (size_t i = 1; i < maps.size(); ++i) {
+    RESHARD_TRY(MakeFusion(fields, maps[0].second, rule));
+    std::vector<Form> forms;
+    for (const auto& [name, text] : maps) {
       Rule other = *rule;
-      RESHARD_TRY(MakeFusion(fields, maps[i], &other));
+      RESHARD_TRY(MakeFusion(fields, text, &other));
       if (here_texts(other) != here_texts(*rule))
         return std::unexpected(
             fields.Fault(fields.Get("map"), "the maps make different tensors here"));
-      rule->forms.push_back(std::move(other.fusion));
+      forms.push_back({name, std::move(other.fusion)});
     }
+    rule->forms = std::move(forms);
     return {};
   }
 

@@ -38,6 +38,12 @@ struct IndexMap {
 /// By the capture here.
 using IndexMaps = std::map<std::string, IndexMap, std::less<>>;
 
+/// One of the forms that a hub tensor may have, as the recipe calls it.
+struct Form {
+  std::string name;
+  Fusion fusion;
+};
+
 /// One correspondence between hub tensors and tensors here. One side is `parts` (several tensors,
 /// or one), the other the whole that they make.
 struct Rule {
@@ -50,8 +56,8 @@ struct Rule {
   Kind kind = Kind::kMove;
   std::vector<Pattern> hub;
   std::vector<Pattern> here;
-  Fusion fusion;
-  std::vector<Fusion> forms;  ///< of other forms that the one hub tensor may have; its shape tells
+  Fusion fusion;            ///< of the first form, where there are several
+  std::vector<Form> forms;  ///< all that the one hub tensor may have; none where it has but one
   bool parts_here = false;
   std::string tp;       ///< axis that tensor parallelism cuts; empty: every rank has all of it
   std::string ep;       ///< capture or axis that expert parallelism deals out; empty: none
@@ -74,9 +80,13 @@ struct Rule {
   /// The axes of hub tensor number `member`, in its first form.
   const Axes& hub_axes(size_t member) const;
 
-  /// The map that fits a hub tensor of this shape: `fusion` where there is no other. Errors are of
-  /// kind kMapping: none fits, or several do, which only the sizes could tell apart.
-  Result<const Fusion*> FusionFor(const Shape& shape, const Sizes& sizes) const;
+  /// The map of the form that is called so; of the first where none is.
+  const Fusion& FusionOf(std::string_view form) const;
+
+  /// The map that fits a hub tensor of this shape; of several the one of the form called `wanted`.
+  /// Errors are of kind kMapping: none fits, or several do and none of them is wanted.
+  Result<const Fusion*> FusionFor(const Shape& shape, const Sizes& sizes,
+                                  std::string_view wanted) const;
 
  private:
   const Axes& PartAxes(size_t member) const;

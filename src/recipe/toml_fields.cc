@@ -1,5 +1,7 @@
 #include "recipe/toml_fields.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "base/try.h"
@@ -72,6 +74,28 @@ Result<std::vector<std::string>> TomlFields::Texts(const toml::node* node,
     if (!item.is_string())
       return std::unexpected(Fault(&item, fmt::format("'{}' holds more than strings", key)));
     out.push_back(*item.value<std::string>());
+  }
+  return out;
+}
+
+Result<std::vector<std::pair<std::string, std::string>>> TomlFields::NamedTexts(
+    std::string_view key) {
+  std::vector<std::pair<std::string, std::string>> out;
+  const toml::node* node = Take(key);
+  if (!node) return out;
+  if (node->is_string()) return std::vector{std::pair(std::string(), *node->value<std::string>())};
+  if (!node->is_table())
+    return std::unexpected(Fault(node, fmt::format("'{}' is neither text nor a table", key)));
+  std::vector<std::pair<const toml::key*, const toml::node*>> entries;
+  for (const auto& [name, text] : *node->as_table()) entries.emplace_back(&name, &text);
+  std::ranges::sort(entries, {}, [](const auto& entry) {
+    const toml::source_position& at = entry.second->source().begin;
+    return std::pair(at.line, at.column);
+  });
+  for (const auto& [name, text] : entries) {
+    if (!text->is_string())
+      return std::unexpected(Fault(text, fmt::format("'{}' holds more than strings", key)));
+    out.emplace_back(name->str(), *text->value<std::string>());
   }
   return out;
 }

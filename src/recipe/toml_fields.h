@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "reshard/error.h"
@@ -32,6 +33,8 @@ class TomlFields {
   /// A list of texts, or one text as a list of one; empty where the field is missing.
   Result<std::vector<std::string>> Texts(std::string_view key);
   Result<std::vector<std::string>> Texts(const toml::node* node, std::string_view key) const;
+  /// A table of texts, in the order of the file; one text as one without a name.
+  Result<std::vector<std::pair<std::string, std::string>>> NamedTexts(std::string_view key);
   /// The tables of [[key]].
   Result<std::vector<const toml::table*>> Tables(std::string_view key);
   /// The table of [key]; null where it is missing.

@@ -26,10 +26,16 @@ constexpr int64_t kMaxPlaces = int64_t{1} << 20;
 // One way through a recipe: takes tensors of one side, in any order, and gives those of the other.
 class BoundRecipe::Translation {
  public:
-  Translation(const BoundRecipe& recipe, bool to_hub, const Padding& padding, Mapping* mapping,
-              bool keep_unknown = false)
-      : recipe_(recipe), to_hub_(to_hub), keep_unknown_(keep_unknown), padding_(padding),
-        mapping_(mapping) {}
+  Translation(const BoundRecipe& recipe, bool to_hub, const Padding& padding,
+              const HubStyle& style, Mapping* mapping, bool keep_unknown = false)
+      : recipe_(recipe),
+        to_hub_(to_hub),
+        keep_unknown_(keep_unknown),
+        padding_(padding),
+        style_(style),
+        mapping_(mapping) {
+    for (const auto& [name, shape] : style.shapes) like_[recipe.Canonical(name)] = &shape;
+  }
 
   Result<> Run() {
     std::vector<NamedView> tensors = std::move(mapping_->tensors);
@@ -108,7 +114,7 @@ class BoundRecipe::Translation {
 
   Result<> Take(const NamedView& tensor) {
     const auto match = to_hub_ ? recipe_.FindHere(tensor.name) : recipe_.FindHub(tensor.name);
-    if (!match && keep_unknown_) return GiveFresh(tensor.name, tensor.view, tensor.name, false);
+    if (!match && keep_unknown_) return GiveFresh(tensor.name, tensor.view, tensor.name);
     if (!match) return std::unexpected(recipe_.NoRule(tensor.name, !to_hub_));
     const Rule& rule = *match->rule;
     if (rule.kind == Rule::Kind::kDrop) {
@@ -170,10 +176,13 @@ class BoundRecipe::Translation {
     return {};
   }
 
-  // Which of its forms the hub's tensor has; towards the hub it is made in the first.
-  Result<const Fusion*> FusionOf(const Rule& rule, const View& input) const {
-    if (to_hub_) return &rule.fusion;
-    return rule.FusionFor(input.shape(), recipe_.sizes(rule));
+  // Which of its forms the hub's tensor has, or is to have.
+  Result<const Fusion*> FusionOf(const Rule& rule, const View& input, const Captures& out) const {
+    if (!to_hub_) return rule.FusionFor(input.shape(), recipe_.sizes(rule), style_.form);
+    if (rule.forms.empty() || like_.empty()) return &rule.FusionOf(style_.form);
+    const auto like = like_.find(rule.hub[0].Fill(out));
+    if (like == like_.end()) return &rule.FusionOf(style_.form);
+    return rule.FusionFor(*like->second, recipe_.sizes(rule), style_.form);
   }
 
   Result<> FuseGroup(Group& group) {
@@ -187,7 +196,7 @@ class BoundRecipe::Translation {
         row.push_back(*views[member]);
       }
     }
-    RESHARD_ASSIGN(const Fusion* const fusion, FusionOf(rule, tensors[0][0]));
+    RESHARD_ASSIGN(const Fusion* const fusion, FusionOf(rule, tensors[0][0], group.captures));
     RESHARD_ASSIGN(View whole, fusion->Fuse(tensors, recipe_.sizes(rule)));
     if (!to_hub_ && !rule.pad.empty()) {
       RESHARD_ASSIGN(whole, Pad(rule, std::move(whole)));
@@ -213,7 +222,8 @@ class BoundRecipe::Translation {
     if (to_hub_ && !rule.pad.empty()) {
       RESHARD_ASSIGN(whole, Trim(rule, tensor));
     }
-    RESHARD_ASSIGN(const Fusion* const fusion, FusionOf(rule, whole));
+    if (!rule.fusion.stacked().empty()) captures[rule.fusion.stacked()] = "0";
+    RESHARD_ASSIGN(const Fusion* const fusion, FusionOf(rule, whole, captures));
     RESHARD_ASSIGN(const auto tensors, fusion->Split(whole, recipe_.sizes(rule)));
     for (size_t place = 0; place < tensors.size(); ++place) {
       if (!rule.fusion.stacked().empty()) captures[rule.fusion.stacked()] = fmt::to_string(place);
@@ -367,6 +377,8 @@ class BoundRecipe::Translation {
   const bool to_hub_;
   const bool keep_unknown_;
   const Padding& padding_;
+  const HubStyle& style_;
+  std::map<std::string, const Shape*> like_;  // of the style, by the hub's own spelling
   Mapping* mapping_;
   const std::vector<NamedView>* inputs_ = nullptr;
   std::set<std::string> renamed_;  // names of inputs that the source spells otherwise
@@ -375,15 +387,16 @@ class BoundRecipe::Translation {
   std::vector<Pending> copies_;
 };
 
-Result<> BoundRecipe::ToHub(Mapping* mapping, const std::set<std::string>& spelling) const {
-  RESHARD_TRY(Translation(*this, true, {}, mapping).Run());
-  for (NamedView& tensor : mapping->tensors) tensor.name = Spelled(tensor.name, spelling);
+Result<> BoundRecipe::ToHub(Mapping* mapping, const HubStyle& style) const {
+  RESHARD_TRY(Translation(*this, true, {}, style, mapping).Run());
+  for (NamedView& tensor : mapping->tensors) tensor.name = Spelled(tensor.name, style.names);
   std::ranges::sort(mapping->tensors, {}, &NamedView::name);
   return {};
 }
 
-Result<> BoundRecipe::FromHub(Mapping* mapping, const Padding& padding, bool keep_unknown) const {
-  return Translation(*this, false, padding, mapping, keep_unknown).Run();
+Result<> BoundRecipe::FromHub(Mapping* mapping, const Padding& padding, const std::string& form,
+                              bool keep_unknown) const {
+  return Translation(*this, false, padding, {.form = form}, mapping, keep_unknown).Run();
 }
 
 }  // namespace reshard
