@@ -175,6 +175,14 @@ Result<BoundRecipe> BoundRecipe::Bind(const Recipe& recipe, const ModelConfig& c
 
 Result<> BoundRecipe::CheckRefusals(const LayoutRequest& layout) const {
   BoundRecipe bound = *this;
+  for (const auto& [part, rows] : layout.part_layers)
+    if (std::ranges::none_of(recipe_->rules(),
+                             [&](const Rule& rule) { return rule.stage.part == part; }))
+      return std::unexpected(
+          Error{.kind = ErrorKind::kMapping,
+                .file = recipe_->name(),
+                .found = fmt::format("{}-pp-layers for a recipe without a part '{}'", part, part),
+                .expected = "lists for the parts that its stages name"});
   for (const Rule& rule : recipe_->rules())
     if (const std::string& part = rule.stage.part; !part.empty()) {
       const auto own = layout.part_tp.find(part);

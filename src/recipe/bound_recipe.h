@@ -51,7 +51,8 @@ class BoundRecipe {
   /// where no rule says.
   std::string PartOf(const std::string& hub) const;
 
-  /// An error of kind kMapping where the recipe refuses the model or this layout. Conditions may
+  /// An error of kind kMapping where the recipe refuses the model or this layout, or knows nothing
+  /// of a part that the layout lists layers of. Conditions may
   /// ask for the sizes of parts, as in vit_tp, besides what Bind was given.
   Result<> CheckRefusals(const LayoutRequest& layout) const;
 

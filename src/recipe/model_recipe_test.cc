@@ -188,6 +188,8 @@ why  = "no names"
   EXPECT_EQ(found(R"({"latent": false})", {.tp = 1}), "no names");
   EXPECT_EQ(found(R"({"latent": true})", {.tp = 1}), "");
   EXPECT_THAT(FaultIn("[[refuse]]\nwhy = \"w\""), HasSubstr("either 'when' or 'hub'"));
+  EXPECT_EQ(found("{}", {.tp = 1, .part_layers = {{"vit", {{1}}}}}), "");
+  EXPECT_THAT(found("{}", {.tp = 1, .part_layers = {{"audio", {{1}}}}}), HasSubstr("part 'audio'"));
 }
 
 // Two language models behind one class, told by a text of the config.
@@ -210,7 +212,9 @@ here = "w"
 [[rule]]
 hub  = "b"
 here = "b"
-when = "bias"
+when = "biased"
+[sizes]
+biased = "bias"
 )";
 
 TEST(IncludeTest, ItsConditionIsOneOfEveryRule) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <set>
 
@@ -49,12 +50,29 @@ std::unexpected<Error> Recipe::Checks::FaultAt(const std::string& place, std::st
 }
 
 Result<> Recipe::Checks::Run() const {
+  RESHARD_TRY(CheckConditions());
   RESHARD_TRY(CheckOverlaps());
   RESHARD_TRY(CheckStages());
   RESHARD_TRY(CheckExperts());
   RESHARD_TRY(CheckAxes());
   RESHARD_TRY(CheckAlternatives());
   return CheckAliases();
+}
+
+// A misspelt name is unknown, so its condition would never hold, unseen. With a dot it is one of the
+// config, which only a model shows.
+Result<> Recipe::Checks::CheckConditions() const {
+  constexpr std::array<std::string_view, 4> kOfLayout = {"tp", "pp", "vpp", "ep"};
+  for (size_t i = 0; i < recipe_.rules_.size(); ++i) {
+    const Rule& rule = recipe_.rules_[i];
+    if (!rule.when) continue;
+    for (const std::string& name : rule.when->Names())
+      if (!name.contains('.') && !recipe_.scopes_[rule.scope].Declares(name) &&
+          std::ranges::find(kOfLayout, name) == kOfLayout.end())
+        return Fault(i, fmt::format("the condition '{}' asks for '{}'", rule.when->text(), name),
+                     "a name of [sizes], or tp, pp, vpp or ep, or a value of config.json with dots");
+  }
+  return {};
 }
 
 Result<> Recipe::Checks::CheckOverlaps() const {

@@ -30,6 +30,7 @@ class Recipe::Checks {
   Result<> CheckAxes() const;
   Result<> CheckAlternatives() const;
   Result<> CheckAliases() const;
+  Result<> CheckConditions() const;
 
   bool DealsOut() const;
   std::unexpected<Error> Fault(size_t rule, std::string found, std::string expected = {}) const;

@@ -103,6 +103,9 @@ TEST(RecipeChecksTest, ConditionsAskForWhatIsNamed) {
     return FaultOf(Rule("n", "n", "stage = 'every'\nwhen = '" + when + "'"));
   };
   EXPECT_EQ(with("tied and pp > 1"), "");
+  EXPECT_EQ(with("architectures.OneForCausalLM or not text_config.tied"), "");
+  EXPECT_THAT(with("tide"), HasSubstr("'tide'"));
+  EXPECT_THAT(with("pp > 1 and not tide"), HasSubstr("'tide'"));
 }
 
 TEST(RecipeChecksTest, ADropOfWhateverIsLeftHidesHoles) {
