@@ -17,8 +17,8 @@ namespace reshard {
 class BoxFiller {
  public:
   BoxFiller(const Source& source, const ChunkIndex& index, const ChunkLayouts& layouts,
-            size_t scratch_bytes)
-      : source_(source), index_(index), layouts_(layouts), gatherer_(source, scratch_bytes) {}
+            size_t scratch_bytes, GapRule gaps = {})
+      : source_(source), index_(index), layouts_(layouts), gatherer_(source, scratch_bytes, gaps) {}
 
   /// Fills the elements of `box` of `view`: the first of them goes to `dst`, and `strides` says, in
   /// elements, how far neighbours along each dimension lie from each other. Gives the number of

@@ -14,6 +14,9 @@
 namespace reshard {
 namespace {
 
+// What one process leaves out, another one reads: here bytes count, which may come over a network.
+constexpr GapRule kGaps = {.factor = 1, .bytes = 512};
+
 // What is read is counted where it is read.
 class CountedSource final : public Source {
  public:
@@ -116,7 +119,7 @@ class Run {
 
   StepFn Worker() {
     const auto tools =
-        std::make_shared<Tools>(BoxFiller(source_, index_, layouts_, kFillerBytes - kWindowBytes));
+        std::make_shared<Tools>(BoxFiller(source_, index_, layouts_, kFillerBytes - kWindowBytes, kGaps));
     if (!checks_.empty()) tools->windows.emplace(source_, index_, layouts_);
     return [this, tools](uint64_t step) -> Result<> {
       const auto at = std::ranges::upper_bound(first_step_, step) - first_step_.begin() - 1;

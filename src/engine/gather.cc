@@ -11,11 +11,6 @@
 namespace reshard {
 namespace {
 
-// Rows are read in one piece, gaps included, where at least one byte in this many is wanted, or the
-// gaps are short: a read of its own costs as much as reading past a few kilobytes.
-constexpr int64_t kMaxGapFactor = 4;
-constexpr int64_t kShortGap = 4 << 10;
-
 // Transposed data is moved in stripes of this many rows, whose lines stay in the L1 cache.
 constexpr int64_t kTile = 32;
 
@@ -156,7 +151,7 @@ Gatherer::Pieces Gatherer::FindPieces(std::span<const StridedLoop> loops, int64_
     const StridedLoop& loop = loops[pieces.order[pieces.inner]];
     const int64_t span = pieces.span + (loop.extent - 1) * loop.src_stride;
     wanted *= loop.extent;
-    if (span > wanted * kMaxGapFactor && (loop.src_stride - pieces.span) * size > kShortGap) break;
+    if (span > wanted * gaps_.factor && (loop.src_stride - pieces.span) * size > gaps_.bytes) break;
     pieces.too_long = span * size > std::ssize(scratch_);
     if (pieces.too_long) break;
     pieces.span = span;

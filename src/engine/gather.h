@@ -26,11 +26,20 @@ struct StridedCopy {
   std::byte* dst = nullptr;        ///< where the first element goes
 };
 
+/// When bytes that are not wanted are read along with those that are: where at least one in `factor`
+/// is wanted, or the gaps are no longer than `bytes`. A read of its own costs as much as reading past
+/// a few kilobytes of what is in memory anyway.
+struct GapRule {
+  int64_t factor = 4;
+  int64_t bytes = 4 << 10;
+};
+
 /// Reads and converts boxes of elements through a scratch buffer of fixed size: one read for a box
 /// whose bytes lie close together, several for one that is scattered. Used by one thread.
 class Gatherer {
  public:
-  Gatherer(const Source& source, size_t scratch_bytes) : source_(source), scratch_(scratch_bytes) {}
+  Gatherer(const Source& source, size_t scratch_bytes, GapRule gaps = {})
+      : source_(source), scratch_(scratch_bytes), gaps_(gaps) {}
 
   /// Performs `copy` from the elements that start `first` elements after the layout's own start.
   /// Gives the number of finite values that a cast made infinite.
@@ -46,6 +55,7 @@ class Gatherer {
 
   const Source& source_;
   std::vector<std::byte> scratch_;
+  GapRule gaps_;
 };
 
 }  // namespace reshard
