@@ -36,18 +36,17 @@ Result<size_t> BoxFiller::Fill(const View& view, BoxView box, std::span<const in
                                std::byte* dst) {
   const int64_t size = ItemSize(view.dtype());
   size_t overflows = 0;
-  RESHARD_TRY(Lower(view, box.start, box.extent, strides, [&](const Region& region) -> Result<> {
-    if (region.source == Region::kFill) {
-      FillLoops(EncodeValue(region.fill, view.dtype()), region.loops, dst + region.dst * size);
-      return {};
-    }
-    return index_.Cut(region, [&](const ChunkIndex::Piece& piece) -> Result<> {
-      RESHARD_ASSIGN(const size_t more,
-                     CopyPiece(piece, view.dtype(), dst + piece.region.dst * size));
-      overflows += more;
-      return {};
-    });
-  }));
+  const auto copy = [&](const ChunkIndex::Piece& piece) -> Result<> {
+    RESHARD_ASSIGN(const size_t more, CopyPiece(piece, view.dtype(), dst + piece.region.dst * size));
+    overflows += more;
+    return {};
+  };
+  const auto fill = [&](const Region& region) -> Result<> {
+    if (region.source != Region::kFill) return index_.Cut(region, copy);
+    FillLoops(EncodeValue(region.fill, view.dtype()), region.loops, dst + region.dst * size);
+    return {};
+  };
+  RESHARD_TRY(Lower(view, box.start, box.extent, strides, fill));
   return overflows;
 }
 
