@@ -70,21 +70,38 @@ def pieces_at(
     shape: Shape, mesh: DeviceMesh, placements: Sequence[Placement], coordinate: Sequence[int]
 ) -> list[Piece]:
     """The pieces of the rank at a coordinate of the mesh."""
-    if any(placement.is_partial() for placement in placements):
-        raise ValueError("a DTensor with a partial placement has no elements of its own yet")
-    runs: list[tuple[tuple[int, int, int], ...]] = []
-    for dim, size in enumerate(shape):
-        cuts = tuple(
-            (placement, mesh.size(axis), coordinate[axis])
-            for axis, placement in enumerate(placements)
-            if getattr(placement, "dim", None) is not None and placement.dim == dim
-        )
-        runs.append(_runs(size, cuts))
+    runs = _runs_by_dim(shape, mesh, placements, coordinate)
     found = []
     for boxes in itertools.product(*runs):
         start, extent, local = zip(*boxes, strict=True) if boxes else ((), (), ())
         found.append(Piece(start, extent, local))
     return found
+
+
+def local_shape(
+    shape: Shape, mesh: DeviceMesh, placements: Sequence[Placement], coordinate: Sequence[int]
+) -> Shape:
+    """The shape of the local tensor of the rank at a coordinate of the mesh."""
+    runs = _runs_by_dim(shape, mesh, placements, coordinate)
+    return tuple(sum(length for _, length, _ in along) for along in runs)
+
+
+def _runs_by_dim(
+    shape: Shape, mesh: DeviceMesh, placements: Sequence[Placement], coordinate: Sequence[int]
+) -> list[tuple[tuple[int, int, int], ...]]:
+    if any(placement.is_partial() for placement in placements):
+        raise ValueError("a DTensor with a partial placement has no elements of its own yet")
+    return [
+        _runs(
+            size,
+            tuple(
+                (placement, mesh.size(axis), coordinate[axis])
+                for axis, placement in enumerate(placements)
+                if getattr(placement, "dim", None) == dim
+            ),
+        )
+        for dim, size in enumerate(shape)
+    ]
 
 
 @functools.lru_cache(maxsize=4096)
