@@ -179,6 +179,8 @@ def adapt(recipe: str, model: str, mesh: str) -> dict[str, int]:
         for key, tensor in made.items():
             assert isinstance(tensor, DTensor), (where, key)
             assert torch.equal(tensor.full_tensor(), expected[key]), (where, key)
+            assert tensor.to_local().is_contiguous(), (where, key)
+            assert tensor.stride() == expected[key].stride(), (where, key)
         assert list(given) == names, where
         for key, tensor in given.items():
             assert torch.equal(sharding.local(tensor), kept[key]), (where, key)

@@ -33,7 +33,7 @@ class StateDictAdapter:
 
     A state dict has tensors, DTensors, tensors on the meta device, or (shape, dtype) in the place
     of a tensor, which becomes one on the meta device. It is never changed itself. Results are views
-    of its tensors where PyTorch can say them so: what is written into one is then in the other.
+    of its tensors where these are contiguous: what is written into one is then in the other.
     A DTensor of which a rank needs another part than it has is redistributed, one tensor at a time;
     all ranks of its mesh must call alike.
     """
@@ -182,7 +182,7 @@ def _evaluate(
             return torch.full(extent, at.value, dtype=at.dtype, device=where)
         return narrow(sources[at.source], start, extent)
 
-    return evaluate(node, (0,) * len(node.shape), node.shape, leaf)
+    return evaluate(node, (0,) * len(node.shape), node.shape, leaf).contiguous()
 
 
 def _on(tensor: torch.Tensor, mesh: Any) -> DTensor:

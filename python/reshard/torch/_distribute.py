@@ -60,24 +60,20 @@ def distributed(
             known[placements] = _redistribute(source, placements)
         moved.append(known[placements])
     local = _local(view.root, moved, route.target)
-    if route.gathered:
-        local = local.clone(memory_format=torch.contiguous_format)  # lets go of the whole
+    # A clone lets go of the whole.
+    local = local.clone(memory_format=torch.contiguous_format) if route.gathered else local
     return from_local(local, Layout(mesh, route.target), view.root.shape)
 
 
 def from_local(local: torch.Tensor, layout: Layout, shape: Shape) -> DTensor:
-    """A DTensor of this rank's part, in whatever order of dimensions that lies in memory."""
-    strides = [0] * len(shape)
-    stride = 1
-    for dim in sorted(range(len(shape)), key=lambda dim: (local.stride(dim), -dim)):
-        strides[dim], stride = stride, stride * max(shape[dim], 1)
+    """A DTensor of this rank's part."""
     return DTensor.from_local(
-        local,
+        local.contiguous(),
         layout.mesh,
         layout.placements,
         run_check=False,
         shape=torch.Size(shape),
-        stride=tuple(strides),
+        stride=torch.empty(shape, device="meta").stride(),
     )
 
 

@@ -15,13 +15,16 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-SECONDS = 120
+SECONDS = 240
+# Importing these costs more than most tests: one process does, and the ranks are forks of it.
+PRELOAD = ["torch.distributed.tensor", "torch.distributed.fsdp", "torch.distributed.checkpoint"]
 
 
 def run(fn: Callable[..., Any], world: int, *args: Any, seconds: float = SECONDS) -> list[Any]:
     """What `fn(*args)` gives on each rank, by rank. `fn` is a module's own function."""
     with tempfile.TemporaryDirectory() as scratch:
-        context = mp.get_context("spawn")
+        context = mp.get_context("forkserver")
+        context.set_forkserver_preload(PRELOAD)
         processes = [
             context.Process(target=_work, args=(fn, rank, world, scratch, args), daemon=True)
             for rank in range(world)
