@@ -257,8 +257,8 @@ TEST(HubCompletenessTest, OfARecipeWithoutStagesFollowsLayers) {
   };
   EXPECT_EQ(missing(kLayers, {"head", "model.0.norm", "model.0.a", "model.1.norm", "model.1.b"}),
             "");
-  EXPECT_EQ(missing(kLayers, {"head", "model.0.norm", "model.0.a", "model.1.b"}), "model.1.norm");
-  EXPECT_EQ(missing(kLayers, {"head", "model.0.norm", "model.0.a"}), "model.1.a");
+  EXPECT_EQ(missing(kLayers, {"head", "model.0.norm", "model.0.a", "model.1.a"}), "model.1.norm");
+  EXPECT_EQ(missing(kLayers, {"head", "model.0.norm"}), "model.1.norm");
   EXPECT_EQ(missing(kLayers, {"model.0.norm", "model.1.norm"}), "head");
   EXPECT_EQ(missing(kLayers, {"head", "model.0.norm", "model.1.norm", "model.2.norm"}),
             "model.2.norm");
