@@ -18,7 +18,7 @@ target_include_directories(libreshard INTERFACE
 # What the objects need when a program is linked. No public header needs any of it. Keep this, the
 # folders' links and reshardConfig.cmake.in alike.
 target_link_libraries(libreshard PRIVATE
-  Threads::Threads ZLIB::ZLIB simdjson::simdjson tomlplusplus::tomlplusplus
+  Threads::Threads ZLIB::ZLIB simdjson::simdjson
   PkgConfig::pcre2 PkgConfig::xxhash PkgConfig::zstd)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/reshard)

@@ -11,7 +11,7 @@ build_packages=(
   libsimdjson-dev libcli11-dev libfmt-dev libtomlplusplus-dev libyaml-dev libpcre2-dev libxxhash-dev libzstd-dev zlib1g-dev
 )
 cpp_test_packages=(libgtest-dev libgmock-dev librapidcheck-dev)
-python_test_packages=(python3 python3-venv)
+python_packages=(python3-dev python3-venv)
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -78,4 +78,16 @@ make_venv() {
   quietly "$reshard_root/build/logs/venv.log" python3 -m venv "$venv"
   quietly "$reshard_root/build/logs/pip.log" "$venv/bin/pip" install --no-input -r "$requirements"
   printf '%s\n' "$wanted" >"$venv/.requirements.sha256"
+}
+
+# install_package: the Python package, built in build/release and installed in .venv. The program is
+# built with it: build/release/bin/reshard.
+install_package() {
+  local logs="$reshard_root/build/logs"
+  say "building the program and the Python package"
+  (
+    cd "$reshard_root"
+    quietly "$logs/package.log" .venv/bin/pip install --no-input --no-deps --no-build-isolation \
+      --force-reinstall -Cbuild-dir=build/release .
+  )
 }

@@ -3,7 +3,8 @@
 #
 #   scripts/test.sh [all]                 everything
 #   scripts/test.sh cpp                   C++ unit and property tests and fuzz corpora, under ASan+UBSan
-#   scripts/test.sh python [PYTEST...]    the program against PyTorch, safetensors and transformers,
+#   scripts/test.sh python [PYTEST...]    the program and the Python package, as pip installs it, against
+#                                         PyTorch, safetensors and transformers,
 #                                         e.g. scripts/test.sh python -k determinism -x
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
@@ -18,9 +19,9 @@ test_cpp() {
 }
 
 test_python() {
-  install_packages "${build_packages[@]}" "${python_test_packages[@]}"
-  build_preset release
+  install_packages "${build_packages[@]}" "${python_packages[@]}"
   make_venv
+  install_package
   export RESHARD="$reshard_root/build/release/bin/reshard"
   (cd "$reshard_root" && .venv/bin/python -m pytest tests/python "$@")
 }

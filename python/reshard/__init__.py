@@ -1,8 +1,9 @@
 """reshard: the checkpoint of a large model in one layout becomes the same one in another.
 
-`open` gives any checkpoint as a mapping of lazy tensors; `convert`, `plan` and `verify` are those of
-the command line. `reshard.torch` loads into live models and saves from them, and adapts state dicts;
-it is the only part that needs PyTorch, together with `reshard.torchtitan` and `reshard.compat`.
+`open` gives any checkpoint as a mapping of lazy tensors; `convert`, `plan` and `verify` are those
+of the command line. `reshard.torch` loads into live models and saves from them, and adapts state
+dicts; it is the only part that needs PyTorch, together with `reshard.torchtitan` and
+`reshard.compat`.
 """
 
 from ._checkpoint import Checkpoint, Dropped, ReadReport, StoredObject, Tensor, open

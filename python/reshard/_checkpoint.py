@@ -1,19 +1,20 @@
-"""An opened checkpoint as a mapping from names to tensors that are read where they are looked at."""
+"""An opened checkpoint as a mapping from names to tensors, read where they are looked at."""
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import Any, Union
+from typing import Any, SupportsIndex
 
 import numpy as np
 
 from . import _core, _errors
 from ._progress import Progress, reporting, warn
 
-Index = Union[int, slice, EllipsisType, tuple[int | slice | EllipsisType, ...]]
+Index = SupportsIndex | slice | EllipsisType | tuple[SupportsIndex | slice | EllipsisType, ...]
 
 _NUMPY_TYPES = {
     name: np.dtype(name)
@@ -34,10 +35,6 @@ _NUMPY_TYPES = {
     ]
 } | {"bool": np.dtype(np.bool_)}
 
-_ITEM_SIZES = {"bfloat16": 2, "complex32": 4} | {
-    name: dtype.itemsize for name, dtype in _NUMPY_TYPES.items()
-}
-
 
 def numpy_type(dtype: str) -> np.dtype[Any]:
     """NumPy's type of that name; those that it lacks come from ml_dtypes, if it is installed."""
@@ -46,7 +43,8 @@ def numpy_type(dtype: str) -> np.dtype[Any]:
     try:
         import ml_dtypes
 
-        return np.dtype(getattr(ml_dtypes, dtype))
+        extended: np.dtype[Any] = np.dtype(getattr(ml_dtypes, dtype))
+        return extended
     except (ImportError, AttributeError, TypeError):
         raise _errors.make(
             _errors.UsageError,
@@ -142,15 +140,8 @@ class Tensor:
         return f"reshard.Tensor({self.name!r}, {self.dtype}, {list(self.shape)})"
 
     def __getitem__(self, index: Index) -> Tensor:
-        items = list(index) if isinstance(index, tuple) else [index]
-        gaps = [i for i, item in enumerate(items) if item is Ellipsis]
-        if len(gaps) > 1 or len(items) - len(gaps) > self.ndim:
-            raise IndexError(f"{self!r} cannot be indexed by {index!r}")
-        at = gaps[0] if gaps else len(items)
-        fill = [slice(None)] * (self.ndim - (len(items) - len(gaps)))
-        items[at : at + len(gaps)] = fill
         start, extent, kept = list(self._start), list(self._extent), []
-        for dim, item in zip(self._kept, items, strict=True):
+        for dim, item in zip(self._kept, self._by_dimension(index), strict=True):
             size = extent[dim]
             if isinstance(item, slice):
                 first, last, step = item.indices(size)
@@ -160,18 +151,34 @@ class Tensor:
                 extent[dim] = max(last - first, 0)
                 kept.append(dim)
             else:
-                number = item.__index__()
+                number = operator.index(item)
                 if not -size <= number < size:
                     raise IndexError(f"index {number} of {size} in {self!r}")
                 start[dim] += number % size
                 extent[dim] = 1
         return Tensor(self._checkpoint, self._number, self.dtype, start, extent, kept)
 
+    def _by_dimension(self, index: Index) -> list[SupportsIndex | slice]:
+        """An integer or a slice for each dimension."""
+        given = index if isinstance(index, tuple) else (index,)
+        items = [item for item in given if not isinstance(item, EllipsisType)]
+        missing = self.ndim - len(items)
+        if missing < 0 or len(given) - len(items) > 1:
+            raise IndexError(f"{self!r} cannot be indexed by {index!r}")
+        gap = next((i for i, item in enumerate(given) if item is Ellipsis), len(items))
+        return [*items[:gap], *[slice(None)] * missing, *items[gap:]]
+
     def numpy(self, dtype: str | None = None, *, jobs: int = 0) -> np.ndarray[Any, Any]:
         """Its elements, in another of the floating types if asked for."""
         out = np.empty(self._extent, numpy_type(dtype or self.dtype))
         self._read(dtype or self.dtype, out.ctypes.data, jobs)
         return out.reshape(self.shape)
+
+    def tobytes(self) -> bytes:
+        """Its elements row by row, of any type: also of those that NumPy and DLPack lack."""
+        data = self._memory()
+        self._read(self.dtype, data.ctypes.data, 0)
+        return data.tobytes()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         if copy is False:
@@ -186,11 +193,13 @@ class Tensor:
         return (1, 0)  # kDLCPU
 
     def _as_array(self) -> Any:
-        size = _ITEM_SIZES.get(self.dtype, 1)
-        data = np.empty(self.size * size, np.uint8)
+        data = self._memory()
         array = _core.as_array(data, self.dtype, self.shape)
         self._read(self.dtype, data.ctypes.data, 0)
         return array
+
+    def _memory(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        return np.empty(self.size * _core.item_size(self.dtype), np.uint8)
 
     def _read(self, dtype: str, address: int, jobs: int) -> None:
         box = (self._number, dtype, self._start, self._extent, address, strides_of(self._extent))
@@ -215,7 +224,7 @@ class Checkpoint(Mapping[str, Tensor]):
     @property
     def objects(self) -> dict[str, StoredObject]:
         """What it holds beside tensors."""
-        return {name: StoredObject(name, *rest) for name, *rest in self._core.objects()}
+        return {entry[0]: StoredObject(*entry) for entry in self._core.objects()}
 
     @property
     def dropped(self) -> list[Dropped]:

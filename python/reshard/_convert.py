@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 from . import _core
 from ._checkpoint import Dropped
 from ._progress import Progress, reporting, warn
 
-PathLike = Union[str, "os.PathLike[str]"]
+PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,9 @@ def convert(
     """Writes the checkpoint `src` as `dst`, which appears whole or not at all.
 
     `to` is "hf", "dcp:ranks=4", "megatron:tp=2,pp=2"; options are named as the flags of `reshard
-    convert`: recipe, from_recipe, from_, dtype, dtype_for (a dict), shard_size ("5GB"), assets_from,
-    like, hub_form, only, llm_from, tp, pp, vpp, ep, llm_pp_layers, iteration, pad_vocab_to, ignore (a list).
+    convert`: recipe, from_recipe, from_, dtype, dtype_for (a dict), shard_size ("5GB"),
+    assets_from, like, hub_form, only, llm_from, tp, pp, vpp, ep, llm_pp_layers, iteration,
+    pad_vocab_to, ignore (a list).
     """
     fields = fields_of({"source": src, "destination": dst, "to": to, **options})
     with reporting(progress, "converting") as on_progress:

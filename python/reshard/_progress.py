@@ -7,15 +7,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Union
 
 # Called with the bytes that are done and those there are in all, about ten times a second, on the
 # thread that called.
 ProgressFn = Callable[[int, int], None]
 
-# True: a bar, if tqdm is installed, standard error is a terminal and this is rank 0. False or None:
-# nothing.
-Progress = Union[ProgressFn, bool, None]
+# True: a bar, if tqdm is installed, standard error is a terminal and this is rank 0. False or
+# None: nothing.
+Progress = ProgressFn | bool | None
 
 logger = logging.getLogger("reshard")
 

@@ -128,9 +128,11 @@ void BindCheckpoint(nb::module_& m) {
       .def("read", &Read, "boxes"_a, "jobs"_a, "check_part"_a, "check_parts"_a,
            "on_progress"_a.none())
       .def("expression",
-           [](const Checkpoint& c, size_t tensor) { return ExpressionObject(c.Expression(tensor)); })
-      .def("origins", &Origins);
-  m.def("as_array", &AsArray);
+           [](const Checkpoint& c, size_t tensor) { return ExpressionObject(c.Expression(tensor)); },
+           "tensor"_a)
+      .def("origins", &Origins, "tensor"_a, "start"_a, "extent"_a);
+  m.def("item_size", [](const std::string& dtype) { return ItemSize(Parse(dtype)); }, "dtype"_a);
+  m.def("as_array", &AsArray, "bytes"_a, "dtype"_a, "shape"_a);
 }
 
 }  // namespace reshard::python

@@ -90,8 +90,10 @@ void BindConvert(nb::module_& m) {
   m.def("recipe_for",
         [](const std::string& flavor, const std::vector<std::string>& architectures) {
           return RecipeFor(flavor, architectures);
-        });
-  m.def("recipe_text", [](const std::string& name) { return Unwrap(RecipeText(name)); });
+        },
+        "flavor"_a, "architectures"_a);
+  m.def("recipe_text", [](const std::string& name) { return Unwrap(RecipeText(name)); },
+        "name"_a);
   m.def("convert", &Convert, "fields"_a, "jobs"_a, "memory"_a, "force"_a, "resume"_a,
         "on_progress"_a.none(), "on_warning"_a.none());
   m.def("plan", &Plan, "fields"_a, "on_warning"_a.none());

@@ -45,6 +45,8 @@ inline nanobind::dlpack::dtype DlpackType(DType dtype) {
     case DType::kFloat8E4M3FNUZ: return make(Code::Float8_E4M3FNUZ);
     case DType::kFloat8E5M2FNUZ: return make(Code::Float8_E5M2FNUZ);
     case DType::kFloat8E8M0FNU: return make(Code::Float8_E8M0FNU);
+    case DType::kFloat4E2M1FNx2:
+      return {static_cast<uint8_t>(Code::Float4_E2M1FN), 4, 2};
     default: break;
   }
   Raise({.kind = ErrorKind::kUsage,

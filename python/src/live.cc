@@ -98,14 +98,16 @@ void BindLive(nb::module_& m) {
              Listener listener;
              const std::string sums = listener.Run([&] { return s.Sum(part, parts); });
              return nb::bytes(sums.data(), sums.size());
-           })
+           },
+           "part"_a, "parts"_a)
       .def("commit",
            [](SharedSave& s, const std::vector<nb::bytes>& parts) {
              std::vector<std::string> sums;
              for (const nb::bytes& part : parts) sums.emplace_back(part.c_str(), part.size());
              Listener listener;
              return ConvertDict(listener.Run([&] { return s.Commit(sums); }));
-           })
+           },
+           "sums"_a)
       .def("abandon", &SharedSave::Abandon);
 }
 

@@ -18,6 +18,15 @@ def program() -> Path:
     return cli.RESHARD
 
 
+def pytest_collect_file(file_path: Path) -> None:
+    """The package's tests import what pip has installed, or say how it gets there."""
+    if file_path.name.startswith("test_package"):
+        try:
+            import reshard  # noqa: F401
+        except ImportError as error:
+            pytest.exit(f"the package is not installed ({error}): run `scripts/test.sh python`", 1)
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Logits are compared bit by bit, so sums must be made in one order."""

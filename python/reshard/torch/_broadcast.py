@@ -160,8 +160,8 @@ def _send(
     if _ranks.world(group) == 1:
         return None, host, segments
     buffer = host if device.type == "cpu" else host.to(device)
-    source = dist.get_global_rank(group or dist.group.WORLD, 0)
-    return dist.broadcast(buffer, src=source, group=group, async_op=True), buffer, segments
+    work = dist.broadcast(buffer, src=_ranks.first(group), group=group, async_op=True)
+    return work, buffer, segments
 
 
 def _place(buffer: torch.Tensor, segment: Segment, reads: dict[int, Read]) -> int:

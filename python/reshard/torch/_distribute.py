@@ -10,6 +10,7 @@ import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.distributed.device_mesh import DeviceMesh
@@ -122,8 +123,7 @@ def _moves(stay: tuple[Placements, ...], dims: int) -> Iterator[tuple[Placements
     yield stay
     for moved in _along_other_dims(_first_sharded(stay), dims):
         plain = tuple(
-            Shard(placement.dim) if _dim(placement) is not None else placement
-            for placement in moved
+            placement if (dim := _dim(placement)) is None else Shard(dim) for placement in moved
         )
         yield (plain,) * len(stay)
 
@@ -141,7 +141,8 @@ def _along(placement: Placement, to: Mapping[int, int]) -> Placement:
     if dim is None or dim == to[dim]:
         return placement
     factor = getattr(placement, "split_factor", None)
-    return Shard(to[dim]) if factor is None else type(placement)(to[dim], split_factor=factor)
+    kind: Any = type(placement)
+    return Shard(to[dim]) if factor is None else kind(to[dim], split_factor=factor)
 
 
 def _dim(placement: Placement) -> int | None:

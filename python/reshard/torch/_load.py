@@ -68,7 +68,9 @@ class _Match:
 def looks_like_hf_weight_dir(path: str | os.PathLike[str] | None) -> bool:
     """Whether a directory holds Hugging Face weights in safetensors, in one file or in several."""
     names = ("model.safetensors", "model.safetensors.index.json")
-    return bool(path) and any(os.path.isfile(os.path.join(path, name)) for name in names)
+    if not path:
+        return False
+    return any(os.path.isfile(os.path.join(path, name)) for name in names)
 
 
 def load_checkpoint(

@@ -51,10 +51,10 @@ def read_here(
     total = [report["bytes_read"], report["bytes_filled"]]
     overflows = dict(report["overflows"])
     for group in _groups(staged):
-        report = _read_staged(core, group, jobs)
-        total[0] += report[0]
-        total[1] += report[1]
-        for name, count in report[2].items():
+        bytes_read, bytes_filled, more = _read_staged(core, group, jobs)
+        total[0] += bytes_read
+        total[1] += bytes_filled
+        for name, count in more.items():
             overflows[name] = overflows.get(name, 0) + count
     return total[0], total[1], overflows
 

@@ -21,6 +21,11 @@ def world(group: Group = None) -> int:
     return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
 
 
+def first(group: Group = None) -> int:
+    """The number of the group's first rank among all processes."""
+    return 0 if group is None else dist.get_global_rank(group, 0)
+
+
 def gather(value: Any, group: Group = None) -> list[Any]:
     """Every rank's value, by rank."""
     count = world(group)
@@ -36,9 +41,7 @@ def from_first(value: Any, group: Group = None) -> Any:
     if world(group) == 1:
         return value
     box = [value]
-    dist.broadcast_object_list(
-        box, src=dist.get_global_rank(group or dist.group.WORLD, 0), group=group
-    )
+    dist.broadcast_object_list(box, src=first(group), group=group)
     return box[0]
 
 

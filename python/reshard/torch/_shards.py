@@ -6,6 +6,7 @@ import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.distributed.device_mesh import DeviceMesh
@@ -31,7 +32,8 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 def torch_dtype(name: str) -> torch.dtype:
     """The inverse of `dtype_name`."""
-    return getattr(torch, name)
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
 
 
 def local_tensor(tensor: torch.Tensor) -> torch.Tensor:
@@ -106,7 +108,7 @@ def _runs_by_dim(
 
 @functools.lru_cache(maxsize=4096)
 def _runs(
-    size: int, cuts: tuple[tuple[Placement, int, int], ...]
+    size: int, cuts: tuple[tuple[Any, int, int], ...]
 ) -> tuple[tuple[int, int, int], ...]:
     """(start in the whole, length, start in the local tensor) of each run along one dimension."""
     if not cuts:
