@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "engine/crew.h"
-#include "recipe/mapping.h"
+#include "plan/plan_data.h"
 #include "reshard/reporter.h"
 #include "reshard/source.h"
 #include "view/view.h"

@@ -9,18 +9,7 @@ import pytest
 import torch
 from harness import cli, compare
 from harness.cli import FIXTURES, MAPPING, SOURCE
-
-WHOLE = sorted(path.parent.name for path in FIXTURES.glob("*/golden.json"))
-
-
-def source_of(name: str) -> Path:
-    """The checkpoint: a directory, or the one file of a torch.save fixture."""
-    directory = FIXTURES / name / "ckpt"
-    return next(directory.glob("*.pt")) if name.startswith("ts_") else directory
-
-
-def golden_of(name: str) -> compare.Golden:
-    return compare.Golden.load(FIXTURES / name / "golden.json")
+from harness.fixtures import WHOLE, golden_of, source_of
 
 
 def ignoring(names: list[str]) -> list[str]:

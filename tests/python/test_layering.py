@@ -79,6 +79,10 @@ def include_faults(root: Path) -> list[str]:
             is_format = folder.startswith("formats/") and "test" not in path.stem
             if is_format and system in NOT_IN_FORMATS:
                 faults.append(f"{name}: formats have no files and no threads, but <{system}>")
+    for path in sources(root / "python" / "src"):
+        for own, _ in INCLUDE.findall(path.read_text()):
+            if own and not own.startswith("reshard/") and not (path.parent / own).is_file():
+                faults.append(f"{path.name}: the extension may not include {own}")
     for path in sources(root / "include"):
         for own, system in INCLUDE.findall(path.read_text()):
             if own and not (own.startswith("reshard/") and (root / "include" / own).is_file()):
@@ -106,6 +110,8 @@ def test_includes_follow_the_arrows() -> None:
         ("src/cli/x.cc", '#include "base/try.h"'),
         ("src/api/x.cc", '#include "cli/output.h"'),
         ("src/new/x.cc", ""),
+        ("python/src/x.cc", '#include "base/try.h"'),
+        ("python/src/x.cc", '#include "api/jobs.h"'),
         ("include/reshard/x.h", '#include "base/try.h"'),
         ("include/reshard/x.h", "#include <fmt/format.h>"),
     ],
@@ -126,7 +132,7 @@ def test_an_include_against_the_arrows_is_found(tmp_path: Path, path: str, line:
 
 def test_every_source_belongs_to_a_target() -> None:
     missing = []
-    for top in ("src", "bench", "fuzz", "tests", "examples"):
+    for top in ("src", "python", "bench", "fuzz", "tests", "examples"):
         for path in (REPOSITORY / top).rglob("*.cc"):
             folder = next(p for p in path.parents if (p / "CMakeLists.txt").is_file())
             listed = re.sub(r"#.*", "", (folder / "CMakeLists.txt").read_text())
@@ -146,19 +152,20 @@ def test_every_test_file_is_a_program_that_ctest_runs() -> None:
 
 
 def test_header_guards_are_the_path() -> None:
-    for path in [*sources(REPOSITORY / "src"), *sources(REPOSITORY / "include" / "reshard")]:
+    prefixes = {"src": "RESHARD_", "include/reshard": "RESHARD_", "python/src": "RESHARD_PYTHON_"}
+    headers = {(top, path) for top in prefixes for path in sources(REPOSITORY / top)}
+    for top, path in headers:
         if path.suffix != ".h":
             continue
-        top = REPOSITORY / ("src" if path.is_relative_to(REPOSITORY / "src") else "include/reshard")
-        name = path.relative_to(top).as_posix()
-        guard = "RESHARD_" + re.sub(r"\W", "_", name).upper() + "_"
+        name = path.relative_to(REPOSITORY / top).as_posix()
+        guard = prefixes[top] + re.sub(r"\W", "_", name).upper() + "_"
         text = path.read_text()
         assert text.startswith(f"#ifndef {guard}\n#define {guard}\n"), path
         assert text.endswith(f"#endif  // {guard}\n"), path
 
 
 def test_sources_are_ascii() -> None:
-    for top in "src include bench fuzz tests examples scripts cmake recipes".split():
+    for top in "src include python bench fuzz tests examples scripts cmake recipes".split():
         for path in (REPOSITORY / top).rglob("*"):
             is_source = path.suffix in SOURCE_SUFFIXES or path.name == "CMakeLists.txt"
             if is_source and path.is_file() and "data" not in path.parts:
