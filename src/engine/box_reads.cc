@@ -1,5 +1,7 @@
 #include "engine/box_reads.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <chrono>
 #include <memory>
@@ -47,6 +49,18 @@ int64_t ElementsPerStep(const ViewRead& read) {
   int64_t row = 1;
   for (size_t dim = 1; dim < read.extent.size(); ++dim) row *= read.extent[dim];
   return row > 0 && row <= most ? most / row * row : most;
+}
+
+// Memory that nothing has touched comes page by page, each with a fault in the middle of a read;
+// asked for at once, it takes a quarter off the whole. Where that is refused (before Linux 5.14)
+// nothing changes. Huge pages are not asked for: finding them costs more than the read.
+void Populate(std::byte* first, uint64_t size) {
+  constexpr uintptr_t kPage = 4096;
+  constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, which older headers lack
+  const auto begin = reinterpret_cast<uintptr_t>(first);
+  const uintptr_t from = (begin + kPage - 1) / kPage * kPage;
+  const uintptr_t to = (begin + size) / kPage * kPage;
+  if (from < to) (void)madvise(reinterpret_cast<void*>(from), to - from, kPopulateWrite);
 }
 
 // A run's shared state, and what its threads do.
@@ -136,6 +150,7 @@ class Run {
     const int64_t each = ElementsPerStep(read);
     const int64_t numel = CheckedNumel(read.extent).value_or(0);
     const int64_t size = ItemSize(read.view.dtype());
+    const bool rows_together = read.strides == RowMajorStrides(read.extent);
     return CutRange(read.extent, part * each, std::min(numel, (part + 1) * each),
                     [&](BoxView box) -> Result<> {
                       Shape start = read.start;
@@ -144,10 +159,13 @@ class Run {
                         start[dim] += box.start[dim];
                         at += box.start[dim] * read.strides[dim];
                       }
-                      RESHARD_ASSIGN(const size_t overflows,
-                                     filler->Fill(read.view, {start, box.extent}, read.strides,
-                                                  read.to + at * size));
-                      bytes_done_ += static_cast<uint64_t>(*CheckedNumel(box.extent) * size);
+                      std::byte* const to = read.to + at * size;
+                      const auto bytes = static_cast<uint64_t>(*CheckedNumel(box.extent) * size);
+                      if (rows_together) Populate(to, bytes);
+                      RESHARD_ASSIGN(
+                          const size_t overflows,
+                          filler->Fill(read.view, {start, box.extent}, read.strides, to));
+                      bytes_done_ += bytes;
                       if (overflows == 0) return {};
                       std::lock_guard lock(mutex_);
                       report_.overflows[number] += overflows;
