@@ -218,7 +218,9 @@ def measure(options: argparse.Namespace, directory: Path) -> tuple[dict, dict]:
             subprocess.Popen(
                 [str(word) for word in command],
                 env=os.environ
-                | {"RANK": str(rank), "WORLD_SIZE": str(options.ranks), "OMP_NUM_THREADS": "1"},
+                | {"RANK": str(rank), "WORLD_SIZE": str(options.ranks), "OMP_NUM_THREADS": "1"}
+                # What one method has freed must not be another one's memory.
+                | {"MALLOC_MMAP_THRESHOLD_": "65536"},
             )
             for rank in range(options.ranks)
         ]

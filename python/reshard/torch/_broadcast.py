@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from reshard import _core, _errors
+from reshard import _core
 from reshard._progress import ProgressFn
 
 from . import _ranks
 from ._memory import Read, box_of, cut, part_of
-from ._shards import Piece, dtype_name, local_tensor, pieces, torch_dtype, whole
+from ._shards import Piece, local_tensor, pieces, torch_dtype, whole
 
 # Of each of the two buffers: one is filled while the other one is sent.
 BUFFER_BYTES = 16 << 20
@@ -36,27 +36,19 @@ class Segment:
 def read_and_broadcast(
     core: _core.Checkpoint | None,
     tensors: Sequence[tuple[str, str, tuple[int, ...]]],
+    types: Mapping[int, str],
     reads: Sequence[Read],
     group: Any,
     jobs: int,
     on_progress: ProgressFn | None,
 ) -> tuple[int, int, dict[str, int]]:
-    """Fills the tensors on all ranks; the first one has `core`. (bytes read, filled, overflows)."""
+    """Fills the tensors on all ranks; the first one has `core`: (bytes read, filled, overflows).
+
+    `types` says in which type each of the tensors that some rank wants is sent.
+    """
     by_number = {read.number: read for read in reads}
-    wanted: dict[int, str] = {}
-    for types in _ranks.gather(
-        {read.number: dtype_name(read.tensor.dtype) for read in reads}, group
-    ):
-        for number, dtype in types.items():
-            if wanted.setdefault(number, dtype) != dtype:
-                raise _errors.make(
-                    _errors.UsageError,
-                    found=f"ranks have it in {wanted[number]} and in {dtype}",
-                    expected="one type on all ranks",
-                    tensor=tensors[number][0],
-                )
     buffers = list(
-        _buffers([(number, wanted[number], tensors[number][2]) for number in sorted(wanted)])
+        _buffers([(number, types[number], tensors[number][2]) for number in sorted(types)])
     )
     total = sum(segment.size for segments in buffers for segment in segments)
     device = _device(group)
@@ -91,7 +83,8 @@ def read_and_broadcast(
         pending = sent
     if pending is not None and pending[0] is not None:
         pending[0].wait()
-    _ranks.agree(error, group)
+    if error is not None:
+        raise error
     return report[0], report[1], report[2]
 
 

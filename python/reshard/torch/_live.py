@@ -62,7 +62,7 @@ class LiveModel:
 
 
 def describe(model: nn.Module) -> LiveModel:
-    """The parameters and buffers of a model; a tensor that stands in several places is one entry."""
+    """The parameters and buffers of a model; a tensor in several places is one entry."""
     entries: dict[int, Entry] = {}
     live = LiveModel([])
     for name, module, attribute, is_parameter, persists in _places(model):

@@ -95,12 +95,13 @@ def load_checkpoint(
 
     Works for plain modules and for those of FSDP2, HSDP and tensor parallelism, materialized or on
     the meta device (then on `device`, and in `dtype`, if given, where floating). Every rank of
-    `group` calls it, with the same arguments. With `read="local"` each rank reads just the bytes of
-    its own shards; with `"rank0-broadcast"` the first one reads all, once, and the files need not be
-    seen by others.
+    `group` calls it, with the same arguments. With `read="local"` each rank reads just the bytes
+    of its own shards; with `"rank0-broadcast"` the first one reads all, once, and the files need
+    not be seen by others.
 
-    `recipe` is the flavor of the model's names, told from its class if not given; `from_recipe` that
-    of the checkpoint. With `lora` the weights below PEFT's adapters are filled, not the adapters.
+    `recipe` is the flavor of the model's names, told from its class if not given; `from_recipe`
+    that of the checkpoint. With `lora` the weights below PEFT's adapters are filled, not the
+    adapters.
 
     Everything is looked at before the model is touched. A tensor without its like is an error
     (MappingError) with `strict`, else reported; a tensor of another shape always is one.
@@ -113,54 +114,69 @@ def load_checkpoint(
             expected="'local' or 'rank0-broadcast'",
         )
     broadcasts = read == "rank0-broadcast"
-    reads = not broadcasts or _ranks.rank(group) == 0
-    with _ranks.together(group):
+    opened: _Opened | None = None
+    tied = False
+    live = LiveModel([])
+    mine: _Answer | Exception
+    try:
         tied = _live.restore_tie(model)
         live = _live.describe(model)
-        wanted = _wanted_names(live, lora)
-    everyone = _ranks.gather({name: entry.shape for name, entry in wanted.items()}, group)
-    all_names: dict[str, Any] = {name: shape for names in everyone for name, shape in names.items()}
-
-    opened: _Opened | None = None
-    with _ranks.together(group):
-        if reads:
-            opened = _open(
-                model, path, all_names, recipe, load_format, from_recipe, from_layout, ignore
-            )
-    summary = opened.summary() if opened else None
-    if broadcasts:
-        summary = _ranks.from_first(summary, group)
-    assert summary is not None
-    with _ranks.together(group):
-        match = _match(summary, wanted, set(all_names), lora, strict)
         _check_types(live, dtype)
-        _materialize(model, live, dtype, device)
+        wanted = _wanted_names(live, lora)
+        if not broadcasts or _ranks.rank(group) == 0:
+            opened = _open(
+                model, path, wanted, recipe, load_format, from_recipe, from_layout, ignore
+            )
+        mine = _Answer(_wants(wanted, dtype), opened.summary() if broadcasts and opened else None)
+    except Exception as error:
+        mine = error
+    answers = _ranks.all_well(mine, group)
+    summary = opened.summary() if opened else answers[0].summary
+    assert summary is not None
+    wants = {name: want for answer in answers for name, want in answer.wants.items()}
+    # From here on to the end of a load all ranks know the same, so they decide alike.
+    match = _match(summary, wants, wanted, lora, strict)
+
+    error: Exception | None = None
+    uninitialized: list[str] = []
+    try:
+        _materialize(live, dtype, device)
         uninitialized = _initialize_rest(model, live, match)
         if strict and uninitialized:
             raise _not_initialized(uninitialized)
+    except Exception as caught:
+        error = caught
+    _ranks.agree(error, group)
 
     bytes_read = bytes_filled = 0
     overflows: dict[str, int] = {}
     targets = [Read(number, entry.name, entry.tensor) for number, entry in match.pairs]
     with reporting(progress, f"loading {summary.kind}") as on_progress, torch.no_grad():
-        if broadcasts:
-            report = read_and_broadcast(
-                opened.core if opened else None, summary.tensors, targets, group, jobs, on_progress
-            )
-        else:
-            assert opened is not None
-            with _ranks.together(group):
-                report = read_here(
-                    opened.core,
+        try:
+            if broadcasts:
+                report = read_and_broadcast(
+                    opened.core if opened else None,
+                    summary.tensors,
+                    {
+                        number: wants[name].dtype
+                        for number, (name, _, _) in enumerate(summary.tensors)
+                        if name in wants
+                    },
                     targets,
+                    group,
                     jobs,
                     on_progress,
-                    (_ranks.rank(group), _ranks.world(group)),
                 )
-        bytes_read, bytes_filled, overflows = report
-        with _ranks.together(group):
+            else:
+                assert opened is not None
+                share = (_ranks.rank(group), _ranks.world(group))
+                report = read_here(opened.core, targets, jobs, on_progress, share)
+            bytes_read, bytes_filled, overflows = report
             if opened is not None:
                 bytes_read += _compare_twins(opened.core, match.twins, jobs)
+        except Exception as caught:
+            error = caught
+        _ranks.agree(error, group)
     return LoadReport(
         kind=summary.kind,
         recipe=summary.recipe,
@@ -188,6 +204,24 @@ class _Summary:
     dropped: int
 
 
+@dataclass(frozen=True)
+class _Want:
+    """What a rank wants under a name."""
+
+    entry: str  # its first name in the model
+    shape: tuple[int, ...]
+    dtype: str
+    is_adapter: bool
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a rank tells the others before the model is touched."""
+
+    wants: dict[str, _Want]
+    summary: _Summary | None
+
+
 @dataclass
 class _Opened:
     core: _core.Checkpoint
@@ -201,7 +235,7 @@ class _Opened:
 def _open(
     model: nn.Module,
     path: str | os.PathLike[str],
-    names: Mapping[str, Any],
+    wanted: Mapping[str, Entry],
     recipe: str | None,
     load_format: str,
     from_recipe: str,
@@ -230,14 +264,23 @@ def _open(
     if from_recipe == "auto" and recipe is None:
         own = open_as("identity", "")
         # A state dict that was saved as it is needs no recipe.
-        if own.kind not in ("hf", "megatron") and _holds(own, names):
+        if own.kind not in ("hf", "megatron") and _holds(own, wanted):
             return _Opened(own, str)
     return _Opened(open_as(from_recipe, target), str)
 
 
-def _holds(core: _core.Checkpoint, names: Mapping[str, Any]) -> bool:
+def _holds(core: _core.Checkpoint, wanted: Mapping[str, Entry]) -> bool:
     stored = {name: shape for name, _, shape in core.tensors()}
-    return all(stored.get(name) == shape for name, shape in names.items())
+    return all(stored.get(name) == entry.shape for name, entry in wanted.items())
+
+
+def _wants(wanted: Mapping[str, Entry], dtype: torch.dtype | None) -> dict[str, _Want]:
+    wants = {}
+    for name, entry in wanted.items():
+        tensor = entry.tensor
+        own = dtype if dtype and tensor.is_meta and tensor.is_floating_point() else tensor.dtype
+        wants[name] = _Want(entry.name, entry.shape, dtype_name(own), entry.is_adapter)
+    return wants
 
 
 def convert_key(key: str, mapping: Mapping[str, str]) -> str:
@@ -271,36 +314,38 @@ def _wanted_names(live: LiveModel, lora: bool) -> dict[str, Entry]:
 
 
 def _match(
-    summary: _Summary, wanted: Mapping[str, Entry], all_names: set[str], lora: bool, strict: bool
+    summary: _Summary,
+    wants: Mapping[str, _Want],
+    wanted: Mapping[str, Entry],
+    lora: bool,
+    strict: bool,
 ) -> _Match:
+    """Compares the checkpoint with what all ranks want; pairs are this rank's."""
     match = _Match(left_out=summary.dropped)
-    roots = {name.split(".", 1)[0] for name in all_names}
-    found: dict[int, int] = {}
+    roots = {name.split(".", 1)[0] for name in wants}
+    found: dict[str, int] = {}  # by a tensor's first name
     shapes: list[str] = []
     for number, (name, _, shape) in enumerate(summary.tensors):
-        entry = wanted.get(name)
-        if entry is None:
-            if name in all_names:
-                continue  # another rank's
+        want = wants.get(name)
+        if want is None:
             if name.split(".", 1)[0] in roots:
                 match.unexpected.append(name)
             else:
                 match.left_out += 1
-        elif tuple(shape) != entry.shape:
+        elif tuple(shape) != want.shape:
             shapes.append(
-                f"{name}: {list(shape)} in the checkpoint, {list(entry.shape)} in the model"
+                f"{name}: {list(shape)} in the checkpoint, {list(want.shape)} in the model"
             )
-        elif id(entry) in found:
-            match.twins.append((number, entry, found[id(entry)]))
         else:
-            found[id(entry)] = number
-            match.pairs.append((number, entry))
-    entries = {id(entry): entry for entry in wanted.values()}
-    match.missing = [
-        entry.name
-        for key, entry in entries.items()
-        if key not in found and not (lora and entry.is_adapter)
-    ]
+            first = found.setdefault(want.entry, number)
+            entry = wanted.get(name)
+            if entry is not None and first == number:
+                match.pairs.append((number, entry))
+            elif entry is not None:
+                match.twins.append((number, entry, first))
+    optional = {want.entry for want in wants.values() if lora and want.is_adapter}
+    entries = dict.fromkeys(want.entry for want in wants.values())
+    match.missing = [name for name in entries if name not in found and name not in optional]
     if shapes:
         raise _errors.make(
             _errors.MappingError,
@@ -346,7 +391,6 @@ def _check_types(live: LiveModel, dtype: torch.dtype | None) -> None:
 
 
 def _materialize(
-    model: nn.Module,
     live: LiveModel,
     dtype: torch.dtype | None,
     device: torch.device | str | None,
@@ -417,7 +461,7 @@ def _not_initialized(names: Sequence[str]) -> _errors.Error:
         f"{_some(names)}",
         expected="buffers that are not saved made by the model itself",
         tensor=names[0],
-        help="build the model with those buffers in memory, or load with strict=False and fill them",
+        help="build the model with those buffers in memory, or fill them after strict=False",
     )
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 
 from reshard import _errors
 
 Group = Any  # a process group; None is all processes
+T = TypeVar("T")
 
 
 def rank(group: Group = None) -> int:
@@ -36,40 +35,24 @@ def gather(value: Any, group: Group = None) -> list[Any]:
     return values
 
 
-def from_first(value: Any, group: Group = None) -> Any:
-    """The first rank's value."""
+def all_well(mine: T | Exception, group: Group = None) -> list[T]:
+    """Every rank's answer, by rank. If one has an error instead, all raise: their own, or its."""
     if world(group) == 1:
-        return value
-    box = [value]
-    dist.broadcast_object_list(box, src=first(group), group=group)
-    return box[0]
-
-
-@contextmanager
-def together(group: Group = None) -> Iterator[None]:
-    """Work that each rank does by itself: if one fails, all raise, so that none waits for it."""
-    error: Exception | None = None
-    try:
-        yield
-    except Exception as caught:
-        error = caught
-    agree(error, group)
+        if isinstance(mine, Exception):
+            raise mine
+        return [mine]
+    answers = gather(_portable(mine) if isinstance(mine, Exception) else mine, group)
+    if isinstance(mine, Exception):
+        raise mine
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
 
 
 def agree(error: Exception | None, group: Group = None) -> None:
     """Raises this rank's error, or else the first one that another rank has."""
-    if world(group) == 1:
-        if error is not None:
-            raise error
-        return
-    # What another rank cannot unpickle must not keep it waiting.
-    errors = gather(None if error is None else _portable(error), group)
-    if error is not None:
-        raise error
-    for number, other in enumerate(errors):
-        if other is not None:
-            other.add_note(f"on rank {number}") if hasattr(other, "add_note") else None
-            raise other
+    all_well(error, group)
 
 
 def _portable(error: Exception) -> _errors.Error:

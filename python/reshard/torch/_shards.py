@@ -107,9 +107,7 @@ def _runs_by_dim(
 
 
 @functools.lru_cache(maxsize=4096)
-def _runs(
-    size: int, cuts: tuple[tuple[Any, int, int], ...]
-) -> tuple[tuple[int, int, int], ...]:
+def _runs(size: int, cuts: tuple[tuple[Any, int, int], ...]) -> tuple[tuple[int, int, int], ...]:
     """(start in the whole, length, start in the local tensor) of each run along one dimension."""
     if not cuts:
         return ((0, size, 0),) if size > 0 else ()
