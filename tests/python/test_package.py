@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import importlib.metadata
 import json
 import os
@@ -15,11 +16,12 @@ from pathlib import Path
 
 import pytest
 import reshard
-from harness import cli
+from harness import cli, reference
 from reshard import _core
 
 PACKAGE = Path(reshard.__file__).parent
 EXTENSION = Path(_core.__file__)
+SAMPLE = cli.REPOSITORY / "examples" / "tiny-llama-dcp"
 
 
 def run(*command: object, cwd: Path = cli.REPOSITORY) -> str:
@@ -60,7 +62,7 @@ def test_one_version() -> None:
 
 def test_the_program_of_the_wheel_works(out: Path) -> None:
     program = Path(sysconfig.get_path("scripts")) / "reshard"
-    run(program, "convert", cli.REPOSITORY / "examples" / "tiny-llama-dcp", out, "--to", "hf")
+    run(program, "convert", SAMPLE, out, "--to", "hf")
     assert (out / "model.safetensors").is_file()
 
 
@@ -84,7 +86,7 @@ def test_beside_pytorch(first: str) -> None:
 
 def test_the_source_distribution(tmp_path: Path) -> None:
     """What is needed to build a wheel, and no test data."""
-    code = "import scikit_build_core.build as backend, sys; print(backend.build_sdist(sys.argv[1], {}))"
+    code = "import scikit_build_core.build as b, sys; print(b.build_sdist(sys.argv[1], {}))"
     name = run(sys.executable, "-c", code, tmp_path).splitlines()[-1]
     with tarfile.open(tmp_path / name) as archive:
         members = {m.name.partition("/")[2]: m.size for m in archive.getmembers() if m.isfile()}
@@ -143,3 +145,30 @@ def test_a_user_s_program_is_typed(tmp_path: Path) -> None:
     ], told  # fmt: skip
     assert "tuple[int, ...]" in told[0]["message"]
     assert '"int"' in told[1]["message"]
+
+
+@pytest.fixture
+def copy_of_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory to work in, with the repository's examples."""
+    (tmp_path / "examples").symlink_to(cli.REPOSITORY / "examples")
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("copy_of_the_root")
+def test_the_document_s_examples() -> None:
+    failed, tried = doctest.testfile(
+        str(cli.REPOSITORY / "docs" / "python.md"), module_relative=False
+    )
+    assert tried > 15
+    assert failed == 0  # what differs has been printed
+
+
+def test_the_example_program() -> None:
+    name = "lm_head.weight"
+    wanted = reference.weights(reference.load(SAMPLE))[name]
+    shown = run(sys.executable, "-W", "error", cli.REPOSITORY / "examples" / "open_and_slice.py")
+    assert f"reshard.Tensor('{name}', float32, {list(wanted.shape)})" in shown
+    assert f"{wanted[:2, -3:].numpy()}" in shown
+    assert f"{wanted.nbytes} bytes read, {wanted.nbytes // 2} filled\n" in shown
+    assert "SourceError: there is no such file or directory" in shown
