@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -465,3 +468,19 @@ def test_a_config_of_another_model_says_which_shapes_differ(checkpoints: Path) -
     other = type(model)(type(model.config)(**config | {"intermediate_size": 57}))
     with pytest.raises(reshard.MappingError, match=r"mlp\.down_proj\.weight: \[32, 56\]"):
         reshard.torch.load_checkpoint(other, checkpoints / "llama" / "hf", progress=False)
+
+
+def test_the_example_loads_on_two_ranks() -> None:
+    example = cli.REPOSITORY / "examples" / "load_into_fsdp2.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(example)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "21 tensors, by recipe transformers-runtime/dense"
+    assert lines[-1] == "logits [1, 8, 96], finite: True"
