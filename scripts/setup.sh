@@ -88,6 +88,6 @@ install_package() {
   (
     cd "$reshard_root"
     quietly "$logs/package.log" .venv/bin/pip install --no-input --no-deps --no-build-isolation \
-      --force-reinstall -Cbuild-dir=build/release .
+      --force-reinstall --config-settings=build-dir=build/release .
   )
 }

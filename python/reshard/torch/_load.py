@@ -128,8 +128,8 @@ def load_checkpoint(
                 model, path, wanted, recipe, load_format, from_recipe, from_layout, ignore
             )
         mine = _Answer(_wants(wanted, dtype), opened.summary() if broadcasts and opened else None)
-    except Exception as error:
-        mine = error
+    except Exception as caught:
+        mine = caught
     answers = _ranks.all_well(mine, group)
     summary = opened.summary() if opened else answers[0].summary
     assert summary is not None
