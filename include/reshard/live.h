@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "reshard/convert.h"
@@ -41,17 +42,21 @@ struct LiveBytes {
 Result<std::unique_ptr<Source>> MakeLiveSource(const std::vector<LiveTensor>& tensors,
                                                const std::vector<LiveBytes>& bytes);
 
+/// A number that tells whether processes have the same bytes.
+uint64_t DigestOf(std::span<const std::byte> bytes);
+
 /// A Hugging Face directory that several processes with a file system in common write together,
 /// from what each has in memory: no tensor is put together anywhere. All processes call Prepare with
-/// the same arguments and so have the same plan; who calls the rest, and in which order, is said
-/// with each function. Where a process gets an error, the others must be told by the caller, and
+/// the same arguments but `rank` and so have the same plan, whose id tells that they do; who calls the
+/// rest, and in which order, is said with each function. Where a process gets an error, the others must be told by the caller, and
 /// the first one calls Abandon. Used by one thread.
 class SharedSave {
  public:
   /// `request.source`, `from` and what concerns files of a source are not used. Every tensor's shards
   /// have one owner each. Only safetensors can be written.
   static Result<SharedSave> Prepare(const ConvertRequest& request,
-                                    const std::vector<LiveTensor>& tensors, Reporter& reporter);
+                                    const std::vector<LiveTensor>& tensors, uint32_t rank,
+                                    Reporter& reporter);
   SharedSave(SharedSave&&) noexcept;
   SharedSave& operator=(SharedSave&&) noexcept;
   ~SharedSave();
@@ -65,19 +70,23 @@ class SharedSave {
   Result<> Create(bool force, Reporter& reporter);
 
   /// Each process: writes what becomes of the given shards, all of them its own. May be called often,
-  /// each shard once.
-  Result<> Write(uint32_t rank, const std::vector<LiveBytes>& shards, unsigned jobs,
+  /// each shard once. Progress is counted in bytes that this process writes.
+  Result<> Write(const std::vector<LiveBytes>& shards, unsigned jobs,
                  const std::atomic<bool>* cancelled, Reporter& reporter);
 
-  /// Each process, after its last Write: waits until what it wrote is on the disk.
+  /// Each process, after its last Write: waits until what it wrote is on the disk. An error where a
+  /// shard of its own has not been written.
   Result<> Sync();
 
-  /// Each process, after all have synced: the checksums of files number part, part + parts, ...
-  Result<std::string> Sum(size_t part, size_t parts) const;
+  /// Finite values that became infinite in what this process wrote, by tensor.
+  std::vector<std::pair<std::string, uint64_t>> overflows() const;
 
-  /// The first process, with what Sum gave in all processes: writes the manifest and gives the
+  /// Each process, after all have synced: the checksums of its part of the bytes that were written.
+  Result<std::string> Sum(uint64_t part, uint64_t parts) const;
+
+  /// The first process, with what Sum gave for all parts, in their order: writes the manifest and gives the
   /// output its name.
-  Result<ConvertSummary> Commit(const std::vector<std::string>& sums);
+  Result<ConvertSummary> Commit(const std::vector<std::string>& parts);
 
   /// The first process, in the place of Commit: removes what was written.
   void Abandon();

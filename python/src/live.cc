@@ -58,11 +58,11 @@ Checkpoint MapLive(const std::vector<Declared>& declared, const std::vector<Memo
 }
 
 SharedSave Prepare(const RequestFields& fields, const std::vector<Declared>& declared,
-                   nb::object on_warning) {
+                   uint32_t rank, nb::object on_warning) {
   const ConvertRequest request = Unwrap(ToRequest(fields));
   const std::vector<LiveTensor> tensors = ToTensors(declared);
   Listener listener(nb::none(), std::move(on_warning));
-  return listener.Run([&] { return SharedSave::Prepare(request, tensors, listener); });
+  return listener.Run([&] { return SharedSave::Prepare(request, tensors, rank, listener); });
 }
 
 }  // namespace
@@ -70,8 +70,15 @@ SharedSave Prepare(const RequestFields& fields, const std::vector<Declared>& dec
 void BindLive(nb::module_& m) {
   m.def("map_live", &MapLive, "tensors"_a, "memory"_a, "from_recipe"_a, "to_recipe"_a,
         "config_json"_a, "on_warning"_a.none());
+  m.def(
+      "digest",
+      [](uintptr_t address, size_t bytes) {
+        return DigestOf({reinterpret_cast<const std::byte*>(address), bytes});
+      },
+      "address"_a, "bytes"_a, nb::call_guard<nb::gil_scoped_release>());
   nb::class_<SharedSave>(m, "SharedSave")
-      .def_static("prepare", &Prepare, "fields"_a, "tensors"_a, "on_warning"_a.none())
+      .def_static("prepare", &Prepare, "fields"_a, "tensors"_a, "rank"_a,
+                  "on_warning"_a.none())
       .def("summary", [](const SharedSave& s) { return SummaryDict(s.summary()); })
       .def_prop_ro("staging", &SharedSave::staging)
       .def("create",
@@ -81,20 +88,21 @@ void BindLive(nb::module_& m) {
            },
            "force"_a, "on_warning"_a.none())
       .def("write",
-           [](SharedSave& s, uint32_t rank, const std::vector<Memory>& shards, unsigned jobs,
+           [](SharedSave& s, const std::vector<Memory>& shards, unsigned jobs,
               nb::object on_progress) {
              const std::vector<LiveBytes> bytes = ToBytes(shards);
              Listener listener(std::move(on_progress), nb::none());
-             listener.Run([&] { return s.Write(rank, bytes, jobs, listener.cancelled(), listener); });
+             listener.Run([&] { return s.Write(bytes, jobs, listener.cancelled(), listener); });
            },
-           "rank"_a, "shards"_a, "jobs"_a, "on_progress"_a.none())
+           "shards"_a, "jobs"_a, "on_progress"_a.none())
       .def("sync",
            [](SharedSave& s) {
              Listener listener;
              listener.Run([&] { return s.Sync(); });
            })
+      .def("overflows", &SharedSave::overflows)
       .def("sum",
-           [](const SharedSave& s, size_t part, size_t parts) {
+           [](const SharedSave& s, uint64_t part, uint64_t parts) {
              Listener listener;
              const std::string sums = listener.Run([&] { return s.Sum(part, parts); });
              return nb::bytes(sums.data(), sums.size());

@@ -53,14 +53,20 @@ Result<> WriteOwn(const FilePlan& file, const fs::path& directory) {
 
 }  // namespace
 
+uint64_t DigestOf(std::span<const std::byte> bytes) {
+  BlockHash hash;
+  hash.Update(bytes);
+  return hash.Digest();
+}
+
 struct SharedSave::State {
   ConvertRequest request;
   std::unique_ptr<LiveSource> source;
   std::string recipe_text;
   Plan plan;
   fs::path staging;
+  std::unique_ptr<ShardWriter> writer{};
   std::optional<StagedOutput> output{};  // in the first process, from Create on
-  std::optional<ShardWriter> writer{};
   std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
 };
 
@@ -70,7 +76,7 @@ SharedSave& SharedSave::operator=(SharedSave&&) noexcept = default;
 SharedSave::~SharedSave() = default;
 
 Result<SharedSave> SharedSave::Prepare(const ConvertRequest& request,
-                                       const std::vector<LiveTensor>& tensors,
+                                       const std::vector<LiveTensor>& tensors, uint32_t rank,
                                        Reporter& reporter) {
   if (request.to != Kind::kHf || request.weights != Weights::kSafetensors)
     return std::unexpected(Error{.kind = ErrorKind::kUsage,
@@ -93,6 +99,8 @@ Result<SharedSave> SharedSave::Prepare(const ConvertRequest& request,
                                          .recipe_text = mapped.flavors.text(),
                                          .plan = std::move(plan)});
   state->staging = StagedOutput::PathFor(request.destination, state->plan.summary.plan_id);
+  RESHARD_ASSIGN(state->writer,
+                 ShardWriter::Make(state->plan, *state->source, rank, state->staging));
   return SharedSave(std::move(state));
 }
 
@@ -128,53 +136,61 @@ Result<> SharedSave::Create(bool force, Reporter& reporter) {
   return {};
 }
 
-Result<> SharedSave::Write(uint32_t rank, const std::vector<LiveBytes>& shards, unsigned jobs,
+Result<> SharedSave::Write(const std::vector<LiveBytes>& shards, unsigned jobs,
                            const std::atomic<bool>* cancelled, Reporter& reporter) {
   LiveSource& source = *state_->source;
-  if (!state_->writer) state_->writer.emplace(state_->plan, source, state_->staging);
-  RESHARD_TRY(source.Lend(shards));
-  std::vector<uint32_t> tensors;
-  for (const LiveBytes& shard : shards)
-    tensors.push_back(static_cast<uint32_t>(source.catalog().Find(shard.tensor) -
-                                            source.catalog().tensors().data()));
-  std::ranges::sort(tensors);
-  tensors.erase(std::ranges::unique(tensors).begin(), tensors.end());
-  auto written = state_->writer->Write(tensors, rank, reporter,
+  RESHARD_ASSIGN(const std::vector<uint32_t> chunks, source.Lend(shards));
+  auto written = state_->writer->Write(chunks, reporter,
                                        {.jobs = JobsFor(jobs, 0), .cancelled = cancelled});
   source.TakeBack();
   return written;
 }
 
-Result<> SharedSave::Sync() { return state_->writer ? state_->writer->Sync() : Result<>(); }
+Result<> SharedSave::Sync() { return state_->writer->Sync(); }
 
-Result<std::string> SharedSave::Sum(size_t part, size_t parts) const {
+std::vector<std::pair<std::string, uint64_t>> SharedSave::overflows() const {
+  const auto& overflows = state_->writer->overflows();
+  return {overflows.begin(), overflows.end()};
+}
+
+Result<std::string> SharedSave::Sum(uint64_t part, uint64_t parts) const {
+  uint64_t blocks = 0;
+  for (const FilePlan& file : state_->plan.files) blocks += BlockCount(file.size);
+  const uint64_t begin = blocks * part / parts, end = blocks * (part + 1) / parts;
   std::string sums;
-  for (size_t i = part; i < state_->plan.files.size(); i += parts) {
-    const FilePlan& file = state_->plan.files[i];
-    RESHARD_ASSIGN(const auto written,
-                   InputFile::Open(FileJob::StagedName(state_->staging / file.path)));
-    RESHARD_ASSIGN(const FileChecksum sum, SumFile(*written));
-    for (uint64_t block : sum.blocks) AppendLittle(block, &sums);
+  uint64_t first = 0;  // block of the file, among all
+  for (const FilePlan& file : state_->plan.files) {
+    const uint64_t last = first + BlockCount(file.size);
+    if (first < end && last > begin) {
+      RESHARD_ASSIGN(const auto written,
+                     InputFile::Open(FileJob::StagedName(state_->staging / file.path)));
+      for (uint64_t block = std::max(first, begin); block < std::min(last, end); ++block) {
+        RESHARD_ASSIGN(const uint64_t sum, SumBlock(*written, block - first));
+        AppendLittle(sum, &sums);
+      }
+    }
+    first = last;
   }
   return sums;
 }
 
-Result<ConvertSummary> SharedSave::Commit(const std::vector<std::string>& sums) {
+Result<ConvertSummary> SharedSave::Commit(const std::vector<std::string>& parts) {
   const Plan& plan = state_->plan;
   StagedOutput& output = *state_->output;
+  std::string sums;
+  for (const std::string& part : parts) sums += part;
   std::vector<FileChecksum> files;
-  std::vector<size_t> used(sums.size());
-  for (size_t i = 0; i < plan.files.size(); ++i) {
-    FileChecksum& sum = files.emplace_back(FileChecksum{.size = plan.files[i].size});
-    if (sums.empty()) return BadSums();
-    const std::string& of_part = sums[i % sums.size()];
-    for (uint64_t block = 0; block < BlockCount(sum.size); ++block) {
-      size_t& at = used[i % sums.size()];
-      if (of_part.size() < at + 8) return BadSums();
-      sum.blocks.push_back(LoadLittle<uint64_t>(&of_part[at]));
-      at += 8;
+  size_t used = 0;
+  for (const FilePlan& file : plan.files) {
+    FileChecksum& sum = files.emplace_back(FileChecksum{.size = file.size});
+    for (uint64_t block = 0; block < BlockCount(sum.size); ++block, used += 8) {
+      if (sums.size() < used + 8) return BadSums();
+      sum.blocks.push_back(LoadLittle<uint64_t>(&sums[used]));
     }
-    const fs::path path = output.path() / plan.files[i].path;
+  }
+  if (used != sums.size()) return BadSums();
+  for (const FilePlan& file : plan.files) {
+    const fs::path path = output.path() / file.path;
     std::error_code code;
     fs::rename(FileJob::StagedName(path), path, code);
     if (code)

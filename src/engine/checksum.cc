@@ -30,19 +30,24 @@ std::string FileChecksum::Root() const {
   return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
 }
 
+Result<uint64_t> SumBlock(const ByteSource& file, uint64_t block) {
+  const uint64_t begin = block * kBlockBytes;
+  const uint64_t end = std::min(file.size(), begin + kBlockBytes);
+  std::vector<std::byte> buffer(std::min<uint64_t>(end - begin, uint64_t{1} << 20));
+  BlockHash hash;
+  for (uint64_t at = begin; at < end; at += buffer.size()) {
+    const auto part = std::span(buffer).first(std::min<uint64_t>(buffer.size(), end - at));
+    RESHARD_TRY(file.ReadAt(at, part));
+    hash.Update(part);
+  }
+  return hash.Digest();
+}
+
 Result<FileChecksum> SumFile(const ByteSource& file) {
   FileChecksum sum{.size = file.size()};
-  std::vector<std::byte> buffer(std::min<uint64_t>(file.size(), uint64_t{1} << 20));
-  BlockHash hash;
-  for (uint64_t block = 0; block < file.size(); block += kBlockBytes) {
-    const uint64_t end = std::min(file.size(), block + kBlockBytes);
-    hash.Reset();
-    for (uint64_t at = block; at < end; at += buffer.size()) {
-      const auto part = std::span(buffer).first(std::min<uint64_t>(buffer.size(), end - at));
-      RESHARD_TRY(file.ReadAt(at, part));
-      hash.Update(part);
-    }
-    sum.blocks.push_back(hash.Digest());
+  for (uint64_t block = 0; block < BlockCount(sum.size); ++block) {
+    RESHARD_ASSIGN(const uint64_t digest, SumBlock(file, block));
+    sum.blocks.push_back(digest);
   }
   return sum;
 }

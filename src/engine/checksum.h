@@ -45,6 +45,9 @@ struct FileChecksum {
   bool operator==(const FileChecksum&) const = default;
 };
 
+/// Reads block number `block` of a file and sums it.
+Result<uint64_t> SumBlock(const ByteSource& file, uint64_t block);
+
 /// Reads a file whole and sums it.
 Result<FileChecksum> SumFile(const ByteSource& file);
 

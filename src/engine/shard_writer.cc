@@ -1,12 +1,12 @@
 #include "engine/shard_writer.h"
 
 #include <algorithm>
-#include <atomic>
-#include <set>
+#include <utility>
+
+#include <fmt/format.h>
 
 #include "base/checked_math.h"
 #include "base/try.h"
-#include "engine/box_filler.h"
 #include "engine/checksum.h"
 #include "engine/file_job.h"
 #include "engine/window.h"
@@ -37,48 +37,72 @@ void EachRun(std::vector<Loop> loops, int64_t first, const Emit& emit) {
 
 }  // namespace
 
-ShardWriter::ShardWriter(const Plan& plan, const Source& source, std::filesystem::path directory)
+ShardWriter::ShardWriter(const Plan& plan, const Source& source, uint32_t file,
+                         std::filesystem::path directory)
     : plan_(plan),
       source_(source),
       index_(source.catalog()),
-      directory_(std::move(directory)),
-      uses_(source.catalog().tensors().size()) {
-  for (size_t file = 0; file < plan.files.size(); ++file)
-    for (size_t slot = 0; slot < plan.files[file].slots.size(); ++slot) {
-      std::set<uint32_t> sources;
-      (void)LowerWhole(plan.files[file].slots[slot].view, [&](const Region& region) -> Result<> {
-        if (region.source != Region::kFill) sources.insert(region.source);
-        return {};
-      });
-      for (uint32_t source_tensor : sources) uses_[source_tensor].push_back({file, slot});
-    }
+      file_(file),
+      directory_(std::move(directory)) {}
+
+Result<std::unique_ptr<ShardWriter>> ShardWriter::Make(const Plan& plan, const Source& source,
+                                                       uint32_t file,
+                                                       std::filesystem::path directory) {
+  std::unique_ptr<ShardWriter> writer(
+      new ShardWriter(plan, source, file, std::move(directory)));
+  writer->FindChunks();
+  RESHARD_TRY(writer->FindPieces());
+  return writer;
 }
 
-Result<std::vector<ShardWriter::Run>> ShardWriter::RunsOf(std::span<const uint32_t> tensors,
-                                                          uint32_t file,
-                                                          std::vector<bool>* chunks) const {
+void ShardWriter::FindChunks() {
   const Catalog& catalog = source_.catalog();
-  std::vector<Run> runs;
-  for (uint32_t tensor : tensors)
-    for (const Place& place : uses_[tensor]) {
-      const View& view = plan_.files[place.file].slots[place.slot].view;
-      RESHARD_TRY(LowerWhole(view, [&](const Region& region) -> Result<> {
-        if (region.source != tensor) return {};
+  for (const Tensor& tensor : catalog.tensors()) {
+    own_.resize(std::max(own_.size(), size_t{tensor.first_chunk} + tensor.chunk_count));
+    for (size_t i = 0; const Chunk& chunk : catalog.chunks(tensor))
+      own_[tensor.first_chunk + i++] = chunk.file == file_;
+  }
+}
+
+Result<> ShardWriter::FindPieces() {
+  for (size_t file = 0; file < plan_.files.size(); ++file)
+    for (size_t slot = 0; slot < plan_.files[file].slots.size(); ++slot) {
+      const Place place{file, slot};
+      const Slot& to = SlotAt(place);
+      RESHARD_TRY(LowerWhole(to.view, [&](const Region& region) -> Result<> {
+        if (region.source == Region::kFill) {
+          if (region.fill == 0) return {};  // as the file is made
+          return std::unexpected(Error{.kind = ErrorKind::kMapping,
+                                       .tensor = to.name,
+                                       .found = fmt::format("a part of it is {}", region.fill),
+                                       .expected = "zeros, or parts of tensors"});
+        }
         return index_.Cut(region, [&](const ChunkIndex::Piece& piece) -> Result<> {
-          const Tensor& from = catalog.tensors()[tensor];
-          if (catalog.chunks(from)[piece.chunk - from.first_chunk].file != file) return {};
-          if (chunks->size() <= piece.chunk) chunks->resize(size_t{piece.chunk} + 1);
-          (*chunks)[piece.chunk] = true;
-          EachRun(piece.region.loops, piece.region.dst, [&](int64_t first, int64_t count) {
-            // Long runs are shared out among threads.
-            const int64_t most = static_cast<int64_t>(kBlockBytes) / ItemSize(view.dtype());
-            for (int64_t at = first; at < first + count; at += most)
-              runs.push_back({place, at, std::min(at + most, first + count)});
-          });
+          if (!own_[piece.chunk]) return {};
+          pieces_[piece.chunk].push_back({place, piece.region.dst, piece.region.loops});
+          bytes_total_ +=
+              static_cast<uint64_t>(piece.region.numel() * ItemSize(to.view.dtype()));
           return {};
         });
       }));
     }
+  return {};
+}
+
+std::vector<ShardWriter::Run> ShardWriter::RunsOf(std::span<const uint32_t> chunks) const {
+  std::vector<Run> runs;
+  for (uint32_t chunk : chunks) {
+    const auto pieces = pieces_.find(chunk);
+    if (pieces == pieces_.end()) continue;  // dropped by the plan
+    for (const Piece& piece : pieces->second)
+      EachRun(piece.loops, piece.first, [&](int64_t first, int64_t count) {
+        // Long runs are shared out among threads.
+        const int64_t most =
+            static_cast<int64_t>(kBlockBytes) / ItemSize(SlotAt(piece.place).view.dtype());
+        for (int64_t at = first; at < first + count; at += most)
+          runs.push_back({piece.place, at, std::min(at + most, first + count)});
+      });
+  }
   return runs;
 }
 
@@ -92,53 +116,78 @@ Result<OutputFile*> ShardWriter::FileAt(size_t number) {
   return file.get();
 }
 
-Result<> ShardWriter::Write(std::span<const uint32_t> tensors, uint32_t file, Reporter& reporter,
+Result<> ShardWriter::WriteRun(const Run& run, const std::atomic<bool>& stop, BoxFiller* filler,
+                               std::vector<std::byte>* buffer) {
+  const Slot& slot = SlotAt(run.place);
+  const int64_t size = ItemSize(slot.view.dtype());
+  const std::vector<int64_t> strides = RowMajorStrides(slot.view.shape());
+  RESHARD_ASSIGN(OutputFile* const out, FileAt(run.place.file));
+  const int64_t window = static_cast<int64_t>(kWindowBytes) / size;
+  size_t overflows = 0;
+  for (int64_t first = run.first; first < run.last && !stop; first += window) {
+    const int64_t last = std::min(first + window, run.last);
+    RESHARD_TRY(CutRange(slot.view.shape(), first, last, [&](BoxView box) -> Result<> {
+      int64_t at = -first;
+      for (size_t dim = 0; dim < strides.size(); ++dim) at += box.start[dim] * strides[dim];
+      RESHARD_ASSIGN(const size_t more,
+                     filler->Fill(slot.view, box, strides, buffer->data() + at * size));
+      overflows += more;
+      return {};
+    }));
+    const auto filled = std::span(*buffer).first(static_cast<size_t>((last - first) * size));
+    RESHARD_TRY(out->WriteAt(slot.offset + static_cast<uint64_t>(first * size), filled));
+    bytes_done_ += filled.size();
+  }
+  if (run.last - run.first >= window)
+    out->StartWriteback(slot.offset + static_cast<uint64_t>(run.first * size),
+                        static_cast<uint64_t>((run.last - run.first) * size));
+  if (overflows > 0) {
+    std::lock_guard lock(mutex_);
+    overflows_[slot.name] += overflows;
+  }
+  return {};
+}
+
+Result<> ShardWriter::Write(std::span<const uint32_t> chunks, Reporter& reporter,
                             const Crew& crew) {
-  std::vector<bool> chunks;
-  RESHARD_ASSIGN(const std::vector<Run> runs, RunsOf(tensors, file, &chunks));
+  ChunkSet read(own_.size());
+  for (uint32_t chunk : chunks) {
+    if (chunk >= own_.size() || !own_[chunk])
+      return std::unexpected(Error{.kind = ErrorKind::kUsage,
+                                   .found = fmt::format("a shard that is not process {}'s", file_),
+                                   .expected = "shards of its own"});
+    read[chunk] = true;
+  }
+  const std::vector<Run> runs = RunsOf(chunks);
   RESHARD_ASSIGN(const ChunkLayouts layouts,
-                 ChunkLayouts::Locate(chunks, source_, crew.jobs, crew.cancelled));
-  std::atomic<uint64_t> bytes = bytes_done_;
+                 ChunkLayouts::Locate(read, source_, crew.jobs, crew.cancelled));
   std::atomic<bool> stop = false;
   const auto worker = [&]() -> StepFn {
     const auto filler =
         std::make_shared<BoxFiller>(source_, index_, layouts, kFillerBytes - kWindowBytes);
     const auto buffer = std::make_shared<std::vector<std::byte>>(kWindowBytes);
-    return [&, filler, buffer](uint64_t step) -> Result<> {
-      const Run& run = runs[step];
-      const Slot& slot = plan_.files[run.place.file].slots[run.place.slot];
-      const int64_t size = ItemSize(slot.view.dtype());
-      const std::vector<int64_t> strides = RowMajorStrides(slot.view.shape());
-      RESHARD_ASSIGN(OutputFile* const out, FileAt(run.place.file));
-      const int64_t window = static_cast<int64_t>(kWindowBytes) / size;
-      for (int64_t first = run.first; first < run.last && !stop; first += window) {
-        const int64_t last = std::min(first + window, run.last);
-        RESHARD_TRY(CutRange(slot.view.shape(), first, last, [&](BoxView box) -> Result<> {
-          int64_t at = -first;
-          for (size_t dim = 0; dim < strides.size(); ++dim) at += box.start[dim] * strides[dim];
-          RESHARD_TRY(filler->Fill(slot.view, box, strides, buffer->data() + at * size));
-          return {};
-        }));
-        const auto filled = std::span(*buffer).first(static_cast<size_t>((last - first) * size));
-        RESHARD_TRY(out->WriteAt(slot.offset + static_cast<uint64_t>(first * size), filled));
-        bytes += filled.size();
-      }
-      out->StartWriteback(slot.offset + static_cast<uint64_t>(run.first * size),
-                          static_cast<uint64_t>((run.last - run.first) * size));
-      return {};
+    return [&, filler, buffer](uint64_t step) {
+      return WriteRun(runs[step], stop, filler.get(), buffer.get());
     };
   };
   const Crew watched{.jobs = crew.jobs, .cancelled = crew.cancelled, .watch = [&] {
-                       reporter.OnProgress({.bytes_done = bytes,
-                                            .bytes_total = plan_.total_bytes(),
+                       reporter.OnProgress({.bytes_done = bytes_done_,
+                                            .bytes_total = bytes_total_,
                                             .files_total = plan_.files.size()});
                      }};
   RESHARD_TRY(watched.Run(runs.size(), &stop, worker));
-  bytes_done_ = bytes;
+  for (uint32_t chunk : chunks) pieces_.erase(chunk);
   return {};
 }
 
 Result<> ShardWriter::Sync() {
+  if (!pieces_.empty())
+    return std::unexpected(
+        Error{.kind = ErrorKind::kUsage,
+              .tensor = SlotAt(pieces_.begin()->second[0].place).name,
+              .found = fmt::format("{} of the shards of process {} have not been written",
+                                   pieces_.size(), file_),
+              .expected = "all that were declared"});
   for (auto& [number, file] : files_) RESHARD_TRY(file->SyncAndClose());
   files_.clear();
   return {};

@@ -56,15 +56,19 @@ Result<std::unique_ptr<LiveSource>> LiveSource::Make(const std::vector<LiveTenso
   return source;
 }
 
-Result<> LiveSource::Lend(const std::vector<LiveBytes>& shards) {
+Result<std::vector<uint32_t>> LiveSource::Lend(const std::vector<LiveBytes>& shards) {
+  std::vector<uint32_t> positions;
   for (const LiveBytes& shard : shards) {
     const Tensor* tensor = catalog_.Find(shard.tensor);
     if (!tensor) return Misuse(shard.tensor, "there is no such tensor", "one of those declared");
     const auto chunks = catalog_.chunks(*tensor);
-    const auto chunk = std::ranges::find_if(chunks, [&](const Chunk& candidate) {
-      return std::ranges::equal(catalog_.Box(*tensor, candidate).start, shard.start);
+    const auto chunk = std::ranges::partition_point(chunks, [&](const Chunk& candidate) {
+      return std::ranges::lexicographical_compare(catalog_.Box(*tensor, candidate).start,
+                                                  shard.start);
     });
-    if (chunk == chunks.end() || shard.strides.size() != tensor->shape.size())
+    if (chunk == chunks.end() ||
+        !std::ranges::equal(catalog_.Box(*tensor, *chunk).start, shard.start) ||
+        shard.strides.size() != tensor->shape.size())
       return Misuse(shard.tensor, fmt::format("memory for a shard at {}", ShapeText(shard.start)),
                     "a shard that was declared, with a stride for each dimension");
     const BoxView box = catalog_.Box(*tensor, *chunk);
@@ -73,8 +77,9 @@ Result<> LiveSource::Lend(const std::vector<LiveBytes>& shards) {
       last += (box.extent[dim] - 1) * shard.strides[dim];
     lent_[lent_at_.at({chunk->file, chunk->offset})] = {
         shard.data, static_cast<uint64_t>((last + 1) * ItemSize(tensor->dtype)), shard.strides};
+    positions.push_back(tensor->first_chunk + static_cast<uint32_t>(chunk - chunks.begin()));
   }
-  return {};
+  return positions;
 }
 
 Result<ChunkLayout> LiveSource::Locate(const Tensor& tensor, const Chunk& chunk) const {

@@ -19,9 +19,9 @@ class LiveSource final : public Source {
  public:
   static Result<std::unique_ptr<LiveSource>> Make(const std::vector<LiveTensor>& tensors);
 
-  /// Lends memory for shards of the catalog. Errors are of kind kUsage: no such shard. Not while
-  /// another thread reads.
-  Result<> Lend(const std::vector<LiveBytes>& shards);
+  /// Lends memory for shards of the catalog; gives their positions among all of its chunks. Errors
+  /// are of kind kUsage: no such shard. Not while another thread reads.
+  Result<std::vector<uint32_t>> Lend(const std::vector<LiveBytes>& shards);
   void TakeBack() { lent_.clear(); }
 
   const Catalog& catalog() const override { return catalog_; }
