@@ -102,15 +102,17 @@ void FakeSource::Add(const std::string& name, DType dtype, const Shape& shape,
     const uint64_t length = bytes_.size() - offset;
     layouts_[offset] = {.file = 0, .offset = offset, .strides = strides};
     additions_.push_back([=](CatalogBuilder& builder) {
-      builder.AddChunk(box.start, box.extent, 0, offset, length);
+      builder.AddChunk(box.start, box.extent, box.file, offset, length);
     });
+    files_ = std::max(files_, box.file + 1);
     bytes_ += '|';  // No two chunks have one offset.
   }
 }
 
 void FakeSource::Open(int64_t mtime_ns) {
   CatalogBuilder builder;
-  builder.AddFile({.path = "memory", .size = bytes_.size(), .mtime_ns = mtime_ns});
+  for (uint32_t file = 0; file < files_; ++file)
+    builder.AddFile({.path = "memory", .size = bytes_.size(), .mtime_ns = mtime_ns});
   for (const auto& add : additions_) add(builder);
   catalog_ = *std::move(builder).Build(root_);
 }

@@ -21,6 +21,7 @@ struct StoredBox {
   Shape extent;
   bool transposed = false;  ///< the first dimension is the densest
   int64_t spread = 1;       ///< elements from one to the next along the densest dimension
+  uint32_t file = 0;        ///< of the catalog
 };
 
 /// A checkpoint in memory. Tensors are added as the bytes of their row-major elements; then Open.
@@ -53,6 +54,7 @@ class FakeSource final : public Source {
  private:
   std::vector<std::function<void(CatalogBuilder&)>> additions_;
   std::string bytes_ = "magic";              // Offset 0 is no one's.
+  uint32_t files_ = 1;
   std::map<uint64_t, ChunkLayout> layouts_;  // by the chunk's offset
   std::map<std::string, std::string> elements_;
   Catalog catalog_;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch.distributed as dist
@@ -25,6 +27,19 @@ def first(group: Group = None) -> int:
     return 0 if group is None else dist.get_global_rank(group, 0)
 
 
+@contextmanager
+def on_cpu() -> Iterator[Group]:
+    """A group of all processes whose messages need no accelerator."""
+    if world() == 1 or "cpu:" in dist.get_backend_config():
+        yield None
+        return
+    group = dist.new_group(backend="gloo")
+    try:
+        yield group
+    finally:
+        dist.destroy_process_group(group)
+
+
 def gather(value: Any, group: Group = None) -> list[Any]:
     """Every rank's value, by rank."""
     count = world(group)
@@ -33,6 +48,11 @@ def gather(value: Any, group: Group = None) -> list[Any]:
     values: list[Any] = [None] * count
     dist.all_gather_object(values, value, group=group)
     return values
+
+
+def from_first(value: T, group: Group = None) -> T:
+    """The first rank's value."""
+    return gather(value if rank(group) == 0 else None, group)[0]
 
 
 def all_well(mine: T | Exception, group: Group = None) -> list[T]:
@@ -55,7 +75,22 @@ def agree(error: Exception | None, group: Group = None) -> None:
     all_well(error, group)
 
 
+@contextmanager
+def together(group: Group = None) -> Iterator[None]:
+    """Work that each rank does by itself: where one fails all raise, and the text names the rank."""
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as caught:
+        error = caught
+        if world(group) > 1:
+            error = _portable(caught)
+            error.args = (f"{error}\n  {'on rank':<9} {rank(group)}",)
+    agree(error, group)
+
+
 def _portable(error: Exception) -> _errors.Error:
     if isinstance(error, _errors.Error):
         return error
-    return _errors.InternalError(f"{type(error).__name__}: {error}")
+    cls = _errors.DestinationError if isinstance(error, OSError) else _errors.InternalError
+    return cls(f"{type(error).__name__}: {error}")

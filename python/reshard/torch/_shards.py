@@ -6,10 +6,9 @@ import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.placement_types import Placement
 
@@ -57,8 +56,16 @@ def whole(shape: Shape) -> list[Piece]:
     return [] if 0 in shape else [Piece(zeros, shape, zeros)]
 
 
+class Mesh(Protocol):
+    """What of a DeviceMesh says where pieces lie."""
+
+    @property
+    def mesh(self) -> torch.Tensor: ...
+    def size(self, axis: int, /) -> int: ...
+
+
 def pieces_by_rank(
-    shape: Shape, mesh: DeviceMesh, placements: Sequence[Placement]
+    shape: Shape, mesh: Mesh, placements: Sequence[Placement]
 ) -> dict[int, list[Piece]]:
     """The pieces of every rank of the mesh, by its global rank."""
     ranks = mesh.mesh
@@ -69,7 +76,7 @@ def pieces_by_rank(
 
 
 def pieces_at(
-    shape: Shape, mesh: DeviceMesh, placements: Sequence[Placement], coordinate: Sequence[int]
+    shape: Shape, mesh: Mesh, placements: Sequence[Placement], coordinate: Sequence[int]
 ) -> list[Piece]:
     """The pieces of the rank at a coordinate of the mesh."""
     runs = _runs_by_dim(shape, mesh, placements, coordinate)
@@ -81,7 +88,7 @@ def pieces_at(
 
 
 def local_shape(
-    shape: Shape, mesh: DeviceMesh, placements: Sequence[Placement], coordinate: Sequence[int]
+    shape: Shape, mesh: Mesh, placements: Sequence[Placement], coordinate: Sequence[int]
 ) -> Shape:
     """The shape of the local tensor of the rank at a coordinate of the mesh."""
     runs = _runs_by_dim(shape, mesh, placements, coordinate)
@@ -89,7 +96,7 @@ def local_shape(
 
 
 def _runs_by_dim(
-    shape: Shape, mesh: DeviceMesh, placements: Sequence[Placement], coordinate: Sequence[int]
+    shape: Shape, mesh: Mesh, placements: Sequence[Placement], coordinate: Sequence[int]
 ) -> list[tuple[tuple[int, int, int], ...]]:
     if any(placement.is_partial() for placement in placements):
         raise ValueError("a DTensor with a partial placement has no elements of its own yet")
