@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,8 +18,9 @@ import reshard.torch
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from harness import checkpoints, cli, compare, ranks, save_cases
+from harness import checkpoints, cli, compare, models, ranks, reference, save_cases
 from harness.save_cases import CASES
+from reshard.compat import veomni
 from reshard.torch import _save
 from safetensors.torch import load_file
 from torch.distributed.device_mesh import init_device_mesh
@@ -322,3 +325,61 @@ def test_nothing_is_left_of_what_failed(saved: Path) -> None:
     assert sorted(path.name for path in root.iterdir()) == ["file", "good", "taken"]
     assert [path.name for path in (root / "taken").iterdir()] == ["notes.txt"]
     compare.assert_reads_as(root / "good", {"plain": torch.ones(3, 2), "columns": torch.ones(4, 6)})
+
+
+# --- the example, and VeOmni's function --------------------------------------------------------
+
+
+def test_the_example_saves_on_two_ranks(out: Path) -> None:
+    example = cli.REPOSITORY / "examples" / "save_to_hf.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", example, out],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "21 tensors, 3 files, by 2 ranks",
+        "recipe transformers-runtime/dense, intact: True",
+        "loads as LlamaForCausalLM, torch.bfloat16",
+    ]
+
+
+@pytest.fixture(scope="module")
+def dcp_of_veomni(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("veomni") / "checkpoint"
+    state = {f"model.{name}": t for name, t in models.build("llama").state_dict().items()}
+    checkpoints.save_single(state | {"optimizer.state.x": torch.ones(2)}, directory)
+    return directory
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.float16, None])
+@pytest.mark.parametrize("shard_size", [20_000, 2_000_000_000])
+def test_veomni_function(
+    shard_size: int, dtype: str | torch.dtype | None, dcp_of_veomni: Path, out: Path
+) -> None:
+    config = models.config("llama")
+    veomni.save_model_weights(out, dcp_of_veomni, dtype, shard_size, model_assets=[config, 7])
+    wanted = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    expected = reference.merge(dcp_of_veomni, wanted, shard_size)
+    assert sorted(path.name for path in compare.weight_files(out)) == sorted(expected)
+    for file, tensors in expected.items():
+        compare.assert_same_tensors(load_file(out / file), tensors)
+    config.save_pretrained(out.parent / "config")
+    text = (out.parent / "config" / "config.json").read_text()
+    assert (out / "config.json").read_text() == text
+
+
+def test_veomni_function_writes_bin_files(dcp_of_veomni: Path, out: Path) -> None:
+    veomni.save_model_weights(out, dcp_of_veomni, safe_serialization=False)
+    (expected,) = reference.merge(dcp_of_veomni, torch.bfloat16, 2_000_000_000).values()
+    compare.assert_same_tensors(torch.load(out / "pytorch_model.bin"), expected)
+
+
+def test_veomni_function_without_a_model(tmp_path: Path, out: Path) -> None:
+    checkpoints.save_single({"optimizer.state.x": torch.ones(2)}, tmp_path / "checkpoint")
+    veomni.save_model_weights(out, tmp_path / "checkpoint")
+    assert list(out.iterdir()) == []

@@ -77,7 +77,7 @@ def agree(error: Exception | None, group: Group = None) -> None:
 
 @contextmanager
 def together(group: Group = None) -> Iterator[None]:
-    """Work that each rank does by itself: where one fails all raise, and the text names the rank."""
+    """Work of each rank by itself: where one fails all raise, and the text names the rank."""
     error: Exception | None = None
     try:
         yield
