@@ -52,7 +52,8 @@ def gather(value: Any, group: Group = None) -> list[Any]:
 
 def from_first(value: T, group: Group = None) -> T:
     """The first rank's value."""
-    return gather(value if rank(group) == 0 else None, group)[0]
+    values: list[T] = gather(value if rank(group) == 0 else None, group)
+    return values[0]
 
 
 def all_well(mine: T | Exception, group: Group = None) -> list[T]:

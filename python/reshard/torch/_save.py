@@ -146,19 +146,21 @@ def _tensors_of(model: nn.Module | StateDict) -> dict[str, torch.Tensor]:
 
 def _reshard(model: nn.Module) -> None:
     """Gives FSDP2's modules their shards back, which a forward pass may have left gathered."""
+    cls = _fsdp_module()
     for module in model.modules():
-        reshard = getattr(module, "reshard", None)
-        if isinstance(module, _fsdp_module()) and callable(reshard):
-            reshard()
+        if isinstance(module, cls):
+            module.reshard()
 
 
-def _fsdp_module() -> type[Any]:
+def _fsdp_module() -> Any:
+    """The class that fully_shard makes modules of."""
     import torch.distributed.fsdp as fsdp
 
-    found = getattr(fsdp, "FSDPModule", None)
-    if found is None:  # torch before 2.6
-        from torch.distributed._composable.fsdp import FSDPModule as found
-    return found
+    if hasattr(fsdp, "FSDPModule"):
+        return fsdp.FSDPModule
+    import torch.distributed._composable.fsdp as before_2_6
+
+    return vars(before_2_6)["FSDPModule"]
 
 
 def _declared(tensor: SharedTensor) -> Any:
@@ -186,7 +188,7 @@ def _own_assets(model: nn.Module, group: _ranks.Group) -> Iterator[str | None]:
 
 def _asset_texts(model: nn.Module) -> dict[str, bytes]:
     base = _live.base_model(model)
-    config = copy.deepcopy(getattr(base, "config", None))
+    config: Any = copy.deepcopy(getattr(base, "config", None))
     with tempfile.TemporaryDirectory() as directory:
         if hasattr(config, "save_pretrained"):
             names = _live.class_names(model)
@@ -257,9 +259,9 @@ def _write(
             if live is None:
                 continue
             exchange = exchange_of(live) if isinstance(live, DTensor) else None
-            if exchange:
+            if isinstance(live, DTensor) and exchange:
                 # Ranks wait for each other here: also one that has failed takes part.
-                live = live.detach().redistribute(placements=exchange)
+                live = live.redistribute(placements=exchange)
             if error is None:
                 try:
                     writer.write(tensor, live)
