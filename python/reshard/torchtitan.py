@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint import HuggingFaceStorageReader
+from torch.distributed.checkpoint import HuggingFaceStorageReader  # type: ignore[attr-defined]
 from torchtitan.protocols.state_dict_adapter import BaseStateDictAdapter
 
 from . import _errors
@@ -42,7 +42,7 @@ _FAMILIES = {
 }
 
 
-class StateDictAdapter(BaseStateDictAdapter):
+class StateDictAdapter(BaseStateDictAdapter):  # type: ignore[misc]
     """Between a model of torchtitan and the hub; the model's class picks the recipe.
 
     `from_hf` lays tensors out on their meshes as the state dict that `to_hf` saw last.
@@ -64,7 +64,7 @@ class StateDictAdapter(BaseStateDictAdapter):
         return self._adapter.from_hf(hf_state_dict, like=self._layouts)
 
     @cached_property
-    def fqn_to_index_mapping(self) -> dict[Any, int] | None:  # type: ignore[override]
+    def fqn_to_index_mapping(self) -> dict[Any, int] | None:
         """Which file of the assets' index each tensor of the whole model belongs to, from 1 on.
 
         None without an index, which is one file. A name that the index lacks goes where the one
@@ -129,7 +129,7 @@ def hub_config(model_config: Any) -> dict[str, Any]:
     attention = layers[0].attention
     dense = next((layer.feed_forward for layer in layers if layer.feed_forward), None)
     moe = next((layer.moe for layer in layers if layer.moe), None)
-    experts = moe.routed_experts.inner_experts if moe else None
+    experts: Any = moe.routed_experts.inner_experts if moe else None
     architecture = family.with_experts if moe and family.with_experts else family.architecture
     config = {
         "architectures": [architecture],
