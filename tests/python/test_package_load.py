@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -471,16 +468,6 @@ def test_a_config_of_another_model_says_which_shapes_differ(checkpoints: Path) -
 
 
 def test_the_example_loads_on_two_ranks() -> None:
-    example = cli.REPOSITORY / "examples" / "load_into_fsdp2.py"
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(example)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    lines = cli.example("load_into_fsdp2.py", ranks=2)
     assert lines[0] == "21 tensors, by recipe transformers-runtime/dense"
     assert lines[-1] == "logits [1, 8, 96], finite: True"

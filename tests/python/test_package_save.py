@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -331,17 +329,8 @@ def test_nothing_is_left_of_what_failed(saved: Path) -> None:
 
 
 def test_the_example_saves_on_two_ranks(out: Path) -> None:
-    example = cli.REPOSITORY / "examples" / "save_to_hf.py"
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", example, out],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
+    lines = cli.example("save_to_hf.py", out, ranks=2)
+    assert lines == [
         "21 tensors, 3 files, by 2 ranks",
         "recipe transformers-runtime/dense, intact: True",
         "loads as LlamaForCausalLM, torch.bfloat16",

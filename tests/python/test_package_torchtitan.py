@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -228,14 +225,5 @@ def test_ranks(world: int, tmp_path: Path) -> None:
 
 
 def test_the_example_starts_from_the_hub_and_ends_there(tmp_path: Path) -> None:
-    example = cli.REPOSITORY / "examples" / "torchtitan_adapter.py"
-    done = subprocess.run(
-        [sys.executable, str(example), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"{tmp_path}/checkpoint/step-1: the same logits"
+    lines = cli.example("torchtitan_adapter.py", tmp_path)
+    assert lines[-1] == f"{tmp_path}/checkpoint/step-1: the same logits"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
 from torch import nn
 
 from reshard.torch import load_checkpoint, looks_like_hf_weight_dir
-
-logger = logging.getLogger("reshard")
 
 __all__ = ["load_hf_checkpoint", "looks_like_hf_weight_dir"]
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor import DTensor
 
 from .. import _core, _errors
 from .._progress import warn
-from ._distribute import Layout, Placements, distributed, from_local, laid_out
-from ._shards import Shape, dtype_name
-from ._views import Node, View, evaluate, narrow
+from ._distribute import Layout, Placements, distributed, laid_out, on_mesh
+from ._shards import Shape, dtype_name, local_tensor, narrow
+from ._views import Node, View, evaluate
 
 logger = logging.getLogger("reshard")
 
@@ -172,7 +172,7 @@ def _evaluate(
         )
     if meshes:
         mesh = meshes.pop()
-        return distributed(view, [_on(source, mesh) for source in sources], cache)
+        return distributed(view, [on_mesh(source, mesh) for source in sources], cache)
     if 0 in node.shape:
         return torch.empty(node.shape, dtype=node.dtype, device=device)
 
@@ -183,13 +183,6 @@ def _evaluate(
         return narrow(sources[at.source], start, extent)
 
     return evaluate(node, (0,) * len(node.shape), node.shape, leaf).contiguous()
-
-
-def _on(tensor: torch.Tensor, mesh: Any) -> DTensor:
-    """The tensor on a mesh; one that is no DTensor is whole on every rank."""
-    if isinstance(tensor, DTensor):
-        return tensor
-    return from_local(tensor, Layout(mesh, (Replicate(),) * mesh.ndim), tuple(tensor.shape))
 
 
 def _warn_of_lost(
@@ -207,20 +200,14 @@ def _warn_of_lost(
 
 
 def _says_more(tensor: torch.Tensor, others: list[torch.Tensor]) -> bool:
-    if tensor.is_meta or (isinstance(tensor, DTensor) and tensor.to_local().is_meta):
-        return False
-    local = _local(tensor)
-    if not local.count_nonzero():
+    local = local_tensor(tensor)
+    if local.is_meta or not local.count_nonzero():
         return False
     return not any(
-        _same(local, _local(other))
+        _same(local, local_tensor(other))
         for other in others
         if other.shape == tensor.shape and Layout.of(other) == Layout.of(tensor)
     )
-
-
-def _local(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:

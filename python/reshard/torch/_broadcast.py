@@ -13,8 +13,8 @@ from reshard import _core
 from reshard._progress import ProgressFn
 
 from . import _ranks
-from ._memory import Read, box_of, cut, part_of
-from ._shards import Piece, local_tensor, pieces, torch_dtype, whole
+from ._memory import Read, box_of, cut
+from ._shards import Piece, local_tensor, part_of, pieces, torch_dtype, whole
 
 # Of each of the two buffers: one is filled while the other one is sent.
 BUFFER_BYTES = 16 << 20
@@ -102,9 +102,7 @@ def _buffers(tensors: Sequence[tuple[int, str, tuple[int, ...]]]) -> Iterator[li
     for number, dtype, shape in tensors:
         item = torch_dtype(dtype).itemsize
         for piece in (part for box in whole(shape) for part in cut(box, item, BUFFER_BYTES)):
-            size = item
-            for count in piece.extent:
-                size *= count
+            size = item * piece.numel
             if segments and used + size > BUFFER_BYTES:
                 yield segments
                 segments, used = [], 0
@@ -136,10 +134,9 @@ def _read(
     jobs: int,
     report: list[Any],
 ) -> None:
-    boxes = []
-    for segment in segments:
-        here = Piece(segment.piece.start, segment.piece.extent, (0,) * len(segment.piece.extent))
-        boxes.append(box_of(segment.number, _view(host, segment), here))
+    boxes = [
+        box_of(segment.number, _view(host, segment), segment.piece.alone()) for segment in segments
+    ]
     # All checks are made with the first buffer.
     answer = core.read(boxes, jobs, 0, 1 if segments[0].offset == report[0] == 0 else 0, None)
     report[0] += answer["bytes_read"]

@@ -17,8 +17,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.distributed.tensor.placement_types import Placement
 
-from ._shards import Piece, Shape, local_shape, pieces_at
-from ._views import Node, View, evaluate, narrow, origins
+from ._shards import Piece, Shape, local_shape, narrow, part_of, pieces_at
+from ._views import Node, View, evaluate, origins
 
 Placements = tuple[Placement, ...]
 
@@ -78,12 +78,16 @@ def from_local(local: torch.Tensor, layout: Layout, shape: Shape) -> DTensor:
     )
 
 
+def on_mesh(tensor: torch.Tensor, mesh: DeviceMesh) -> DTensor:
+    """The tensor on a mesh; one that is no DTensor is whole on every rank."""
+    if isinstance(tensor, DTensor):
+        return tensor
+    return from_local(tensor, Layout(mesh, (Replicate(),) * mesh.ndim), tuple(tensor.shape))
+
+
 def laid_out(tensor: torch.Tensor, layout: Layout) -> DTensor:
-    """The tensor as the layout has it; one that is no DTensor is whole on every rank."""
-    if not isinstance(tensor, DTensor):
-        whole = Layout(layout.mesh, (Replicate(),) * layout.mesh.ndim)
-        tensor = from_local(tensor, whole, tuple(tensor.shape))
-    return _redistribute(tensor, layout.placements)
+    """The tensor as the layout has it."""
+    return _redistribute(on_mesh(tensor, layout.mesh), layout.placements)
 
 
 def _redistribute(tensor: DTensor, placements: Placements) -> DTensor:
@@ -223,7 +227,7 @@ def _local(node: Node, sources: Sequence[DTensor], target: Placements) -> torch.
     local = torch.empty(shape, dtype=node.dtype, device=device)
     for piece in pieces:
         box = evaluate(node, piece.start, piece.extent, leaf)
-        narrow(local, piece.local, piece.extent).copy_(box)
+        part_of(local, piece).copy_(box)
     return local
 
 

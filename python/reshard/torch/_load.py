@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import time
@@ -20,14 +19,11 @@ from . import _live, _ranks
 from ._broadcast import read_and_broadcast
 from ._live import Entry, LiveModel
 from ._memory import Read, read_here
-from ._shards import dtype_name, pieces
-
-logger = logging.getLogger("reshard")
+from ._shards import dtype_name, local_tensor
 
 Read_ = Literal["local", "rank0-broadcast"]
 
 _SHOWN = 5  # names in an error
-_RUNTIME = "transformers-runtime"
 
 
 @dataclass(frozen=True)
@@ -37,15 +33,12 @@ class LoadReport:
     kind: str  # of the checkpoint: dcp, hf, megatron, pt
     recipe: str
     loaded: tuple[str, ...]  # parameters and buffers, by the model's names
-    missing: tuple[
-        str, ...
-    ] = ()  # the model's, without a tensor in the checkpoint; left as they were
+    missing: tuple[str, ...] = ()  # the model's, not in the checkpoint; left as they were
     unexpected: tuple[str, ...] = ()  # the checkpoint's, without a place in any rank's model
     left_out: int = 0  # the checkpoint's tensors that are no weights: an optimizer's
     not_stored: tuple[str, ...] = ()  # buffers that no checkpoint holds
-    uninitialized: tuple[
-        str, ...
-    ] = ()  # of missing and not_stored: on the meta device before, NaN now
+    # Of missing and not_stored: what was on the meta device before and is NaN now.
+    uninitialized: tuple[str, ...] = ()
     tied: bool = False  # output embeddings were made the input's again
     bytes_filled: int = 0
     bytes_read: int = 0
@@ -261,9 +254,12 @@ def _open(
     if recipe is None and mapping:
         return _Opened(open_as(from_recipe, ""), lambda name: convert_key(name, mapping))
     target = _live.runtime_recipe(model) if recipe is None else recipe
-    if from_recipe == "auto" and recipe is None:
+    # A state dict that was saved as it is needs no recipe; what these formats hold never is one.
+    by_recipe = load_format in ("hf", "megatron") or (
+        load_format == "auto" and looks_like_hf_weight_dir(path)
+    )
+    if from_recipe == "auto" and recipe is None and not by_recipe:
         own = open_as("identity", "")
-        # A state dict that was saved as it is needs no recipe.
         if own.kind not in ("hf", "megatron") and _holds(own, wanted):
             return _Opened(own, str)
     return _Opened(open_as(from_recipe, target), str)
@@ -471,11 +467,9 @@ def _compare_twins(core: _core.Checkpoint, twins: list[tuple[int, Entry, int]], 
     for number, entry, first in twins:
         if _origins(core, number) == _origins(core, first):
             continue  # the recipe repeats it
-        local = entry.tensor.detach()
-        other = torch.empty_like(local)
+        other = torch.empty_like(entry.tensor)
         total += read_here(core, [Read(number, entry.name, other)], jobs, None, (0, 0))[0]
-        mine, its = _local(local), _local(other)
-        if not torch.equal(mine, its):
+        if not torch.equal(local_tensor(entry.tensor), local_tensor(other)):
             raise _errors.make(
                 _errors.SourceError,
                 found="the checkpoint has another tensor under another of its names",
@@ -489,11 +483,3 @@ def _compare_twins(core: _core.Checkpoint, twins: list[tuple[int, Entry, int]], 
 def _origins(core: _core.Checkpoint, number: int) -> set[str]:
     shape = core.tensors()[number][2]
     return {name for name, _, _ in core.origins(number, [0] * len(shape), shape)}
-
-
-def _local(tensor: torch.Tensor) -> torch.Tensor:
-    to_local = getattr(tensor, "to_local", None)
-    return to_local() if callable(to_local) else tensor
-
-
-__all__ = ["LoadReport", "convert_key", "load_checkpoint", "looks_like_hf_weight_dir", "pieces"]

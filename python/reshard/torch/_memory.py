@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import torch
 from reshard import _core
 from reshard._progress import ProgressFn
 
-from ._shards import Piece, address, dtype_name, local_tensor, pieces
+from ._shards import Piece, address, dtype_name, local_tensor, part_of, pieces
 
 # What is on its way to an accelerator at one time.
 STAGE_BYTES = 16 << 20
@@ -70,21 +71,12 @@ def box_of(number: int, local: torch.Tensor, piece: Piece) -> Box:
     )
 
 
-def part_of(local: torch.Tensor, piece: Piece) -> torch.Tensor:
-    """The piece's elements, as a view of the local tensor."""
-    for dim, (at, count) in enumerate(zip(piece.local, piece.extent, strict=True)):
-        local = local.narrow(dim, at, count)
-    return local
-
-
 def cut(piece: Piece, item_size: int, most: int) -> Iterator[Piece]:
     """The piece as pieces of about `most` bytes, cut along the first dimension."""
     if not piece.extent:
         yield piece
         return
-    row = item_size
-    for count in piece.extent[1:]:
-        row *= count
+    row = item_size * math.prod(piece.extent[1:])
     step = max(1, most // max(row, 1))
     for first in range(0, piece.extent[0], step):
         count = min(step, piece.extent[0] - first)
@@ -100,9 +92,7 @@ def _groups(staged: Sequence[tuple[Read, Piece]]) -> Iterator[list[tuple[Read, P
     size = 0
     for read, piece in staged:
         for part in cut(piece, read.tensor.element_size(), STAGE_BYTES):
-            bytes_ = read.tensor.element_size()
-            for count in part.extent:
-                bytes_ *= count
+            bytes_ = read.tensor.element_size() * part.numel
             if group and size + bytes_ > STAGE_BYTES:
                 yield group
                 group, size = [], 0
@@ -120,8 +110,7 @@ def _read_staged(
     for read, piece in group:
         local = local_tensor(read.tensor)
         host = torch.empty(piece.extent, dtype=local.dtype)
-        here = Piece(piece.start, piece.extent, (0,) * len(piece.extent))
-        boxes.append(box_of(read.number, host, here))
+        boxes.append(box_of(read.number, host, piece.alone()))
         copies.append((part_of(local, piece), host))
     report = core.read(boxes, jobs, 0, 0, None)
     for target, host in copies:

@@ -32,8 +32,7 @@ from ._catalog import (
     gather_layouts,
     layout_of,
 )
-from ._memory import part_of
-from ._shards import Piece, dtype_name, local_tensor
+from ._shards import Piece, dtype_name, local_tensor, part_of
 
 # How long a new file may take to be seen on the other machines of a network file system.
 _SEEN_WITHIN = 15.0

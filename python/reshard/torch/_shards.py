@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,6 +24,14 @@ class Piece:
     extent: Shape
     local: Shape  # in the local tensor
 
+    @property
+    def numel(self) -> int:
+        return math.prod(self.extent)
+
+    def alone(self) -> Piece:
+        """The same box in a tensor that holds nothing else."""
+        return Piece(self.start, self.extent, (0,) * len(self.extent))
+
 
 def dtype_name(dtype: torch.dtype) -> str:
     """`bfloat16` of `torch.bfloat16`: the name that the library uses too."""
@@ -39,6 +48,18 @@ def local_tensor(tensor: torch.Tensor) -> torch.Tensor:
     """What this rank has of a tensor: the memory itself, without autograd."""
     tensor = tensor.detach()
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def narrow(tensor: torch.Tensor, start: Shape, extent: Shape) -> torch.Tensor:
+    """A box of a tensor, as a view."""
+    for dim, (at, size) in enumerate(zip(start, extent, strict=True)):
+        tensor = tensor.narrow(dim, at, size)
+    return tensor
+
+
+def part_of(local: torch.Tensor, piece: Piece) -> torch.Tensor:
+    """A piece's elements, as a view of the local tensor."""
+    return narrow(local, piece.local, piece.extent)
 
 
 def pieces(tensor: torch.Tensor) -> list[Piece]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ._shards import Shape, torch_dtype
+from ._shards import Shape, narrow, torch_dtype
 
 # Makes a box (start, extent) of a source or a fill.
 Leaf = Callable[["Node", Shape, Shape], torch.Tensor]
@@ -62,13 +62,6 @@ class View:
             )
 
         return View(node(expression), list(numbers))
-
-
-def narrow(tensor: torch.Tensor, start: Shape, extent: Shape) -> torch.Tensor:
-    """A box of a tensor, as a view."""
-    for dim, (at, size) in enumerate(zip(start, extent, strict=True)):
-        tensor = tensor.narrow(dim, at, size)
-    return tensor
 
 
 def origins(node: Node, start: Shape, extent: Shape) -> Iterator[tuple[int, Shape, Shape]]:

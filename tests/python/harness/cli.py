@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,21 @@ def expect(code: int, *args: object, cwd: Path | None = None) -> subprocess.Comp
         f"--- stdout\n{done.stdout[-4000:]}\n--- stderr\n{done.stderr[-4000:]}"
     )
     return done
+
+
+def example(name: str, *args: object, ranks: int = 0) -> list[str]:
+    """The lines that a program of examples/ prints, on as many ranks of torchrun if on any."""
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks else []
+    done = subprocess.run(
+        [sys.executable, *launcher, str(REPOSITORY / "examples" / name), *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
 def convert(source: Path, destination: Path, *args: object) -> subprocess.CompletedProcess[str]:
