@@ -86,6 +86,17 @@ std::string SourceKindText(const ConvertRequest& request);
 Result<VocabPadding> ParseVocabPadding(std::string_view text);
 std::string VocabPaddingText(const VocabPadding& padding);  ///< empty for none
 
+/// Reads what floating tensors may become: "bfloat16", "float16", "float32". Errors are of kind
+/// kUsage.
+Result<DType> ParseCastType(std::string_view text);
+
+/// Reads "norm=float32": an expression for names, and what those tensors become. Errors are of kind
+/// kUsage.
+Result<std::pair<std::string, DType>> ParseCastRule(std::string_view text);
+
+/// An error of kind kUsage where the request says how a target is dealt out that is not.
+Result<> CheckLayoutIsUsed(const ConvertRequest& request);
+
 /// Reads "release" or a number. Errors are of kind kUsage.
 Result<std::optional<uint64_t>> ParseIteration(std::string_view text);
 std::string IterationText(const std::optional<uint64_t>& iteration);

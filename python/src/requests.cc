@@ -19,12 +19,6 @@ std::unexpected<Error> Usage(std::string found, std::string expected) {
       .kind = ErrorKind::kUsage, .found = std::move(found), .expected = std::move(expected)});
 }
 
-Result<DType> CastTarget(const std::string& name) {
-  const auto dtype = ParseDType(name);
-  if (dtype && IsCastable(*dtype) && *dtype != DType::kFloat64) return *dtype;
-  return Usage("'" + name + "' is no type to cast to", "bfloat16, float16 or float32");
-}
-
 using Setter = std::function<Result<>(const std::string&, ConvertRequest*)>;
 
 Setter Text(std::string ConvertRequest::* field) {
@@ -65,15 +59,13 @@ const std::map<std::string, Setter>& Setters() {
       {"dtype", Parsed(&ConvertRequest::dtype,
                        [](const std::string& text) -> Result<std::optional<DType>> {
                          if (text == "keep") return std::nullopt;
-                         return CastTarget(text);
+                         return ParseCastType(text);
                        })},
       {"dtype-for",
        [](const std::string& text, ConvertRequest* r) -> Result<> {
-         const size_t equals = text.rfind('=');
-         if (equals == std::string::npos) return Usage("'" + text + "' has no '='", "REGEX=DTYPE");
-         auto dtype = CastTarget(text.substr(equals + 1));
-         if (!dtype) return std::unexpected(std::move(dtype).error());
-         r->dtype_for.emplace_back(text.substr(0, equals), *dtype);
+         auto cast = ParseCastRule(text);
+         if (!cast) return std::unexpected(std::move(cast).error());
+         r->dtype_for.push_back(*std::move(cast));
          return {};
        }},
       {"shard-size", Parsed(&ConvertRequest::shard_size, ParseByteSize)},
@@ -111,8 +103,8 @@ Result<ConvertRequest> ToRequest(const RequestFields& fields) {
                                          : ParseLayoutText(name + "=" + text, &request.layout);
     if (!set) return std::unexpected(std::move(set).error());
   }
-  if (request.to != Kind::kMegatron && request.layout != LayoutRequest())
-    return Usage("a layout for a target that is not dealt out", "to=\"megatron\"");
+  auto used = CheckLayoutIsUsed(request);
+  if (!used) return std::unexpected(std::move(used).error());
   return request;
 }
 

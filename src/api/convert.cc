@@ -93,10 +93,7 @@ Result<ConvertSummary> Conversion::Run(const RunOptions& options, Reporter& repo
   RESHARD_ASSIGN(StagedOutput output,
                  StagedOutput::Open(destination, plan.summary.plan_id,
                                     {.force = options.force, .resume = options.resume}));
-  if (output.replaces() && !fs::exists(destination / kManifestName))
-    reporter.OnWarning(fmt::format("'{}' is not an output of reshard; all that it holds goes when "
-                                   "the new output is complete",
-                                   destination.string()));
+  WarnOfReplacing(output, destination, reporter);
   for (const fs::path& other : output.LeftByOthers())
     reporter.OnWarning(fmt::format("'{}' is left of a run with other options; delete it if that "
                                    "run is not to go on",

@@ -130,4 +130,12 @@ Result<std::vector<ManifestFile>> ReadManifest(const std::string& text, const st
   return files;
 }
 
+void WarnOfReplacing(const StagedOutput& output, const std::filesystem::path& destination,
+                     Reporter& reporter) {
+  if (!output.replaces() || std::filesystem::exists(destination / kManifestName)) return;
+  reporter.OnWarning(fmt::format("'{}' is not an output of reshard; all that it holds goes when the "
+                                 "new output is complete",
+                                 destination.string()));
+}
+
 }  // namespace reshard

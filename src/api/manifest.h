@@ -1,12 +1,15 @@
 #ifndef RESHARD_API_MANIFEST_H_
 #define RESHARD_API_MANIFEST_H_
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
 #include "engine/checksum.h"
+#include "io/staged_output.h"
 #include "plan/plan_data.h"
 #include "reshard/error.h"
+#include "reshard/reporter.h"
 #include "reshard/request.h"
 
 namespace reshard {
@@ -20,6 +23,10 @@ std::string RequestJson(const ConvertRequest& request);
 /// paths, no times: the same input gives the same bytes.
 std::string WriteManifest(const ConvertRequest& request, const Plan& plan,
                           const std::string& recipe_text, const std::vector<FileChecksum>& sums);
+
+/// Warns where an output is going to replace what reshard has not written: no manifest lies there.
+void WarnOfReplacing(const StagedOutput& output, const std::filesystem::path& destination,
+                     Reporter& reporter);
 
 /// A file as the manifest lists it.
 struct ManifestFile {

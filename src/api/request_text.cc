@@ -119,4 +119,26 @@ std::string IterationText(const std::optional<uint64_t>& iteration) {
   return iteration ? fmt::to_string(*iteration) : "release";
 }
 
+Result<DType> ParseCastType(std::string_view text) {
+  const auto dtype = ParseDType(text);
+  if (dtype && IsCastable(*dtype) && *dtype != DType::kFloat64) return *dtype;
+  return Usage(fmt::format("'{}' is no type to cast to", text), "bfloat16, float16 or float32");
+}
+
+Result<std::pair<std::string, DType>> ParseCastRule(std::string_view text) {
+  const size_t equals = text.rfind('=');
+  if (equals == std::string_view::npos)
+    return Usage(fmt::format("'{}' has no '='", text), "REGEX=DTYPE");
+  RESHARD_ASSIGN(const DType dtype, ParseCastType(text.substr(equals + 1)));
+  return std::pair(std::string(text.substr(0, equals)), dtype);
+}
+
+Result<> CheckLayoutIsUsed(const ConvertRequest& request) {
+  const bool padded = request.vocab_padding.rows > 0 || request.vocab_padding.multiple > 0;
+  const bool iterated = request.iteration && !request.in_root;
+  if (request.to == Kind::kMegatron || (request.layout == LayoutRequest() && !padded && !iterated))
+    return {};
+  return Usage("layout flags without --to megatron", "--to megatron");
+}
+
 }  // namespace reshard

@@ -111,19 +111,10 @@ Result<> SharedSave::Create(bool force, Reporter& reporter) {
   RESHARD_ASSIGN(StagedOutput output,
                  StagedOutput::Open(state_->request.destination, state_->plan.summary.plan_id,
                                     {.force = force, .resume = false}));
-  if (output.replaces() && !fs::exists(fs::path(state_->request.destination) / kManifestName))
-    reporter.OnWarning(fmt::format("'{}' is not an output of reshard; all that it holds goes when "
-                                   "the new output is complete",
-                                   state_->request.destination));
-  RESHARD_ASSIGN(const uint64_t available, output.FreeBytes());
-  if (state_->plan.total_bytes() > available) {
+  WarnOfReplacing(output, state_->request.destination, reporter);
+  if (auto room = output.CheckRoom(state_->plan.total_bytes()); !room) {
     output.Abandon();
-    return std::unexpected(
-        Error{.kind = ErrorKind::kDestination,
-              .file = output.path().string(),
-              .found = fmt::format("{} bytes are free on this file system", available),
-              .expected = fmt::format("{} bytes for the output", state_->plan.total_bytes()),
-              .help = "free some space, or choose a destination on another file system"});
+    return room;
   }
   for (const FilePlan& file : state_->plan.files) {
     auto written = WriteOwn(file, output.path());

@@ -8,17 +8,11 @@
 namespace reshard::cli {
 namespace {
 
-Error Usage(std::string found, std::string expected) {
-  return Error{.kind = ErrorKind::kUsage,
-               .found = std::move(found),
-               .expected = std::move(expected)};
-}
-
-Result<DType> ParseTarget(const std::string& option, const std::string& name) {
-  const auto dtype = ParseDType(name);
-  if (dtype && IsCastable(*dtype) && *dtype != DType::kFloat64) return *dtype;
-  return std::unexpected(Usage(fmt::format("{} '{}' is no type to cast to", option, name),
-                               "bfloat16, float16 or float32"));
+// What was given to an option, as its name in front of what was found.
+template <typename T>
+Result<T> Of(std::string_view option, Result<T> parsed) {
+  if (!parsed) parsed.error().found = fmt::format("{} {}", option, parsed.error().found);
+  return parsed;
 }
 
 }  // namespace
@@ -93,17 +87,13 @@ Result<> RequestOptions::ParseLayout(ConvertRequest* request) const {
       steps.push_back(ParseLayoutText(fmt::format("{}={}", name, value), &request->layout));
   for (Result<>& step : steps)
     if (!step) return step;
-  if (request->to != Kind::kMegatron &&
-      (request->layout != LayoutRequest() || !pad_vocab_to.empty() ||
-       (iteration != "release" && !request->in_root)))
-    return std::unexpected(Usage("layout flags without --to megatron", "--to megatron"));
   const auto number = ParseIteration(iteration);
   if (!number) return std::unexpected(number.error());
   request->iteration = *number;
   const auto padding = ParseVocabPadding(pad_vocab_to);
   if (!padding) return std::unexpected(padding.error());
   request->vocab_padding = *padding;
-  return {};
+  return CheckLayoutIsUsed(*request);
 }
 
 Result<ConvertRequest> RequestOptions::Parse() const {
@@ -123,18 +113,14 @@ Result<ConvertRequest> RequestOptions::Parse() const {
   if (packing == "lexicographic") request.packing = Packing::kLexicographic;
   if (weights == "bin") request.weights = Weights::kBin;
   if (dtype != "keep") {
-    const auto target = ParseTarget("--dtype", dtype);
+    const auto target = Of("--dtype", ParseCastType(dtype));
     if (!target) return std::unexpected(target.error());
     request.dtype = *target;
   }
   for (const std::string& rule : dtype_for) {
-    const size_t equals = rule.rfind('=');
-    if (equals == std::string::npos)
-      return std::unexpected(
-          Usage(fmt::format("--dtype-for '{}' has no '='", rule), "REGEX=DTYPE"));
-    const auto target = ParseTarget("--dtype-for", rule.substr(equals + 1));
-    if (!target) return std::unexpected(target.error());
-    request.dtype_for.emplace_back(rule.substr(0, equals), *target);
+    auto cast = Of("--dtype-for", ParseCastRule(rule));
+    if (!cast) return std::unexpected(cast.error());
+    request.dtype_for.push_back(*std::move(cast));
   }
   const auto bytes = ParseByteSize(shard_size);
   if (!bytes) return std::unexpected(bytes.error());

@@ -60,7 +60,7 @@ class Run {
  private:
   Result<> RunSteps(Reporter& reporter) {
     RESHARD_TRY(KeepFinishedFiles());
-    RESHARD_TRY(CheckFreeSpace());
+    RESHARD_TRY(output_.CheckRoom(plan_.total_bytes() - report_.bytes_resumed));
     auto layouts = ChunkLayouts::Locate(ChunksOf(plan_, source_.catalog()), source_,
                                         options_.jobs, options_.cancelled);
     if (!layouts) return std::unexpected(std::move(layouts).error());
@@ -104,18 +104,6 @@ class Run {
     }
     bytes_done_ = report_.bytes_resumed;
     return {};
-  }
-
-  Result<> CheckFreeSpace() const {
-    const uint64_t needed = plan_.total_bytes() - report_.bytes_resumed;
-    RESHARD_ASSIGN(const uint64_t available, output_.FreeBytes());
-    if (needed <= available) return {};
-    return std::unexpected(
-        Error{.kind = ErrorKind::kDestination,
-              .file = output_.path().string(),
-              .found = fmt::format("{} bytes are free on this file system", available),
-              .expected = fmt::format("{} bytes for the output", needed),
-              .help = "free some space, or choose a destination on another file system"});
   }
 
   Result<> GiveFinalNames() const {

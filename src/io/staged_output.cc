@@ -95,6 +95,17 @@ Result<uint64_t> StagedOutput::FreeBytes() const {
   return static_cast<uint64_t>(info.f_bavail) * info.f_frsize;
 }
 
+Result<> StagedOutput::CheckRoom(uint64_t needed) const {
+  RESHARD_ASSIGN(const uint64_t available, FreeBytes());
+  if (needed <= available) return {};
+  return std::unexpected(
+      Error{.kind = ErrorKind::kDestination,
+            .file = staging_.string(),
+            .found = fmt::format("{} bytes are free on this file system", available),
+            .expected = fmt::format("{} bytes for the output", needed),
+            .help = "free some space, or choose a destination on another file system"});
+}
+
 bool StagedOutput::replaces() const { return IsOccupied(destination_); }
 
 std::vector<fs::path> StagedOutput::LeftByOthers() const {

@@ -36,6 +36,9 @@ class StagedOutput {
   /// Bytes that may still be written to the file system.
   Result<uint64_t> FreeBytes() const;
 
+  /// An error of kind kDestination where fewer are free than `needed`.
+  Result<> CheckRoom(uint64_t needed) const;
+
   /// True where the destination holds something that Commit will replace.
   bool replaces() const;
 

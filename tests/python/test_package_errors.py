@@ -91,7 +91,10 @@ def test_a_directory_without_manifest(tmp_path: Path) -> None:
         ({"memory": "much"}, "much"),
         ({"weights": "gguf"}, "gguf"),
         ({"packing": "tight"}, "tight"),
-        ({"tp": 2}, "to"),  # not for a target that is not dealt out
+        # Not for a target that is not dealt out.
+        ({"tp": 2}, "to megatron"),
+        ({"pad_vocab_to": "x128"}, "to megatron"),
+        ({"iteration": 7}, "to megatron"),
         ({"no_such_option": 1}, "no-such-option"),
     ],
 )
