@@ -28,6 +28,7 @@ struct OpenRequest {
   std::string to_recipe{};               ///< the flavor that is wanted; empty: the hub's
   std::string assets_from{};             ///< where config.json lies; empty: with or beside it
   std::string config_json{};             ///< the text of a config.json, in place of that one
+  bool dequantize = false;               ///< float8 weights are float32, multiplied by their scales
   bool keep_unknown = false;             ///< tensors that `to_recipe` has no rule for keep the hub's
                                          ///< names; otherwise they are an error
   std::vector<std::string> ignore{};     ///< expressions for names that may be dropped
@@ -42,7 +43,7 @@ struct TensorInfo {
 
 /// How a tensor is made of those that the checkpoint stores: a tree. docs/architecture.md, "View".
 struct TensorExpression {
-  std::string op;  ///< source, fill, slice, concat, reshape, permute, cast
+  std::string op;  ///< source, fill, slice, concat, reshape, permute, cast, dequantize
   DType dtype = DType::kFloat32;
   Shape shape;
   std::string source{};        ///< source: the stored tensor's name
@@ -50,6 +51,7 @@ struct TensorExpression {
   int64_t start = 0;           ///< slice; its length is shape[dim]
   double value = 0;            ///< fill
   std::vector<size_t> dims{};  ///< permute
+  Shape block{};               ///< dequantize: values that share a scale, by dimension
   std::vector<TensorExpression> inputs{};
 };
 

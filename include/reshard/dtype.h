@@ -33,6 +33,12 @@ std::optional<DType> ParseDType(std::string_view name);
 /// float16, bfloat16, float32, float64: the types that a cast applies to.
 bool IsCastable(DType dtype);
 
+/// float8_e4m3fn, float8_e5m2 and their fnuz kinds: the values of quantized weights.
+bool IsFloat8(DType dtype);
+
+/// float32, bfloat16, float16, float8_e8m0fnu: the scales of quantized weights.
+bool IsScale(DType dtype);
+
 }  // namespace reshard
 
 #endif  // RESHARD_DTYPE_H_

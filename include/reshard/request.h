@@ -61,6 +61,9 @@ struct ConvertRequest {
   Packing packing = Packing::kNatural;
   std::optional<DType> dtype{};    ///< floating tensors become this; nothing keeps them
   std::vector<std::pair<std::string, DType>> dtype_for{};  ///< expression -> type; the first wins
+  /// Float8 weights are multiplied by their scales, and become this type where neither `dtype` nor
+  /// `dtype_for` says another; nothing carries both as they are.
+  std::optional<DType> dequantize{};
   uint64_t shard_size = 5'000'000'000;  ///< most bytes of tensors in a file
   Weights weights = Weights::kSafetensors;
   std::string assets_from{};       ///< where config and tokenizer lie; empty: with or beside the source

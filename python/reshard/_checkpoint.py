@@ -286,6 +286,7 @@ def open(
     from_layout: str = "",
     assets_from: str | os.PathLike[str] = "",
     config_json: str = "",
+    dequantize: bool = False,
     ignore: Sequence[str] = (),
 ) -> Checkpoint:
     """Opens a checkpoint of any kind; reads its metadata only.
@@ -293,7 +294,8 @@ def open(
     Without a recipe its tensors have the names that they are stored under. With one ("auto", a
     flavor such as "megatron-core", or a file) they have the hub's, and with `to` another flavor's
     ("transformers-runtime"): whole, and as the wanted names' layout has them, fused or split.
-    `from_` and `from_layout` are as on the command line: "megatron", "tp=2,pp=2".
+    With `dequantize` float8 weights are float32 tensors, multiplied by their scales, and a read may
+    ask for another type. `from_` and `from_layout` are as on the command line: "megatron", "tp=2,pp=2".
     """
     core = _core.Checkpoint.open(
         os.fspath(path),
@@ -303,6 +305,7 @@ def open(
         to or "",
         os.fspath(assets_from),
         config_json,
+        dequantize,
         False,
         list(ignore),
         warn,

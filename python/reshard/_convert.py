@@ -132,7 +132,7 @@ def convert(
     """Writes the checkpoint `src` as `dst`, which appears whole or not at all.
 
     `to` is "hf", "dcp:ranks=4", "megatron:tp=2,pp=2"; options are named as the flags of `reshard
-    convert`: recipe, from_recipe, from_, dtype, dtype_for (a dict), shard_size ("5GB"),
+    convert`: recipe, from_recipe, from_, dtype, dtype_for (a dict), dequantize, shard_size ("5GB"),
     assets_from, like, hub_form, only, llm_from, tp, pp, vpp, ep, llm_pp_layers, iteration,
     pad_vocab_to, ignore (a list).
     """

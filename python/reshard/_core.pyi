@@ -48,6 +48,7 @@ class Checkpoint:
         to_recipe: str,
         assets_from: str,
         config_json: str,
+        dequantize: bool,
         keep_unknown: bool,
         ignore: Sequence[str],
         on_warning: _Warning,

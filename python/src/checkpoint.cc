@@ -19,13 +19,15 @@ using Box = std::tuple<size_t, std::string, Shape, Shape, uintptr_t, Shape>;
 Checkpoint Open(const std::string& path, const std::string& from, const std::string& from_layout,
                 const std::string& from_recipe, const std::string& to_recipe,
                 const std::string& assets_from, const std::string& config_json,
-                bool keep_unknown, const std::vector<std::string>& ignore, nb::object on_warning) {
+                bool dequantize, bool keep_unknown, const std::vector<std::string>& ignore,
+                nb::object on_warning) {
   OpenRequest request{.path = path,
                       .from = from,
                       .from_recipe = from_recipe,
                       .to_recipe = to_recipe,
                       .assets_from = assets_from,
                       .config_json = config_json,
+                      .dequantize = dequantize,
                       .keep_unknown = keep_unknown,
                       .ignore = ignore};
   Unwrap(ParseLayoutText(from_layout, &request.from_layout));
@@ -91,6 +93,7 @@ nb::object ExpressionObject(const TensorExpression& expression) {
   dict["start"] = expression.start;
   dict["value"] = expression.value;
   dict["dims"] = ToTuple(expression.dims);
+  dict["block"] = ToTuple(expression.block);
   dict["inputs"] = inputs;
   return dict;
 }
@@ -115,7 +118,7 @@ nb::ndarray<nb::array_api> AsArray(nb::ndarray<uint8_t, nb::ndim<1>, nb::c_conti
 void BindCheckpoint(nb::module_& m) {
   nb::class_<Checkpoint>(m, "Checkpoint")
       .def_static("open", &Open, "path"_a, "from_"_a, "from_layout"_a, "from_recipe"_a, "to_recipe"_a,
-                  "assets_from"_a, "config_json"_a, "keep_unknown"_a, "ignore"_a, "on_warning"_a.none())
+                  "assets_from"_a, "config_json"_a, "dequantize"_a, "keep_unknown"_a, "ignore"_a, "on_warning"_a.none())
       .def_prop_ro("kind", [](const Checkpoint& c) { return std::string(c.source().kind()); })
       .def_prop_ro("evidence", [](const Checkpoint& c) { return std::string(c.source().evidence()); })
       .def_prop_ro("root", [](const Checkpoint& c) { return c.source().root(); })

@@ -68,6 +68,12 @@ const std::map<std::string, Setter>& Setters() {
          r->dtype_for.push_back(*std::move(cast));
          return {};
        }},
+      {"dequantize", Parsed(&ConvertRequest::dequantize,
+                            [](const std::string& text) -> Result<std::optional<DType>> {
+                              if (text == "True") return DType::kBFloat16;
+                              if (text == "False") return std::nullopt;
+                              return Usage("dequantize '" + text + "'", "True or False");
+                            })},
       {"shard-size", Parsed(&ConvertRequest::shard_size, ParseByteSize)},
       {"iteration", Parsed(&ConvertRequest::iteration, ParseIteration)},
       {"pad-vocab-to", Parsed(&ConvertRequest::vocab_padding, ParseVocabPadding)},

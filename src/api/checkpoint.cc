@@ -27,6 +27,7 @@ ConvertRequest AsConversion(const OpenRequest& request) {
           .to = to_hub ? Kind::kHf : Kind::kDcp,
           .recipe = to_hub ? request.from_recipe : request.to_recipe,
           .from_recipe = request.from_recipe,
+          .dequantize = request.dequantize ? std::optional(DType::kFloat32) : std::nullopt,
           .assets_from = request.assets_from,
           .config_json = request.config_json,
           .keep_unknown = request.keep_unknown,
@@ -43,6 +44,7 @@ std::string_view OpName(View::Op op) {
     case View::Op::kPermute: return "permute";
     case View::Op::kRepeat: return "repeat";
     case View::Op::kCast: return "cast";
+    case View::Op::kDequantize: return "dequantize";
   }
   return "";
 }
@@ -59,6 +61,9 @@ TensorExpression ExpressionOf(const View& view, const Catalog& catalog) {
       expression.start = view.start();
       break;
     case View::Op::kConcat: expression.dim = view.dim(); break;
+    case View::Op::kDequantize:
+      expression.block.assign(view.block().begin(), view.block().end());
+      break;
     case View::Op::kPermute: expression.dims.assign(view.dims().begin(), view.dims().end()); break;
     default: break;
   }

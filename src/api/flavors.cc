@@ -10,6 +10,7 @@
 #include "base/try.h"
 #include "checkpoints/megatron/rank_name.h"
 #include "recipe/completeness.h"
+#include "recipe/quantized.h"
 
 namespace reshard {
 namespace {
@@ -185,6 +186,7 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
   TargetTensors target;
   Mapping& mapping = target.mapping;
   RESHARD_ASSIGN(mapping, SourceTensors(source.catalog(), ignore));
+  if (request.dequantize) RESHARD_TRY(Dequantize(config, &mapping));
   // What the request leaves out by expression, no recipe promises.
   const bool whole = request.ignore.empty() && (request.only.empty() || IsPart(request.only));
   // With a recipe that knows no ranks each rank's tensor is one of its own.

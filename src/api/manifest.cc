@@ -44,6 +44,7 @@ void WriteRequest(const ConvertRequest& request, JsonWriter* json) {
   for (const auto& [expression, dtype] : request.dtype_for)
     json->Value(fmt::format("{}={}", expression, DTypeName(dtype)));
   json->EndArray();
+  json->Member("dequantize", request.dequantize.has_value());
   json->Member("shard_size", request.shard_size);
   json->Member("weights", request.weights == Weights::kSafetensors ? "safetensors" : "bin");
   json->Member("ignore", request.ignore);

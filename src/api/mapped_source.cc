@@ -18,7 +18,7 @@ struct Rules {
 };
 
 Result<Rules> CompileRules(const ConvertRequest& request) {
-  Rules rules{.casts = {.all = request.dtype}};
+  Rules rules{.casts = {.all = request.dtype, .dequantized = request.dequantize}};
   for (const auto& [expression, dtype] : request.dtype_for) {
     RESHARD_ASSIGN(Regex regex, Regex::Compile(expression));
     rules.casts.overrides.emplace_back(std::move(regex), dtype);

@@ -54,6 +54,7 @@ void WriteRequest(const ConvertRequest& request, JsonWriter* json) {
     json->EndArray();
   }
   json->EndArray();
+  json->Member("dequantize", request.dequantize.has_value());
   json->Member("shard_size", request.shard_size);
   json->Member("weights", request.weights == Weights::kSafetensors ? "safetensors" : "bin");
   json->Member("assets_from", request.assets_from);
@@ -78,6 +79,11 @@ class RequestReader {
     const auto at = std::ranges::find(names, value);
     if (at == names.end()) Fault(key);
     return static_cast<size_t>(at - names.begin());
+  }
+  bool Flag(const char* key) {
+    bool value = false;
+    if (element_[key].get(value)) Fault(key);
+    return value;
   }
   uint64_t Number(const char* key) {
     uint64_t value = 0;
@@ -207,6 +213,7 @@ Result<StoredPlan> ParsePlanJson(const std::string& text, const std::string& fil
     if (const auto dtype = reader.Type(name, "dtype_for"))
       request.dtype_for.emplace_back(expression, *dtype);
   }
+  if (reader.Flag("dequantize")) request.dequantize = DType::kBFloat16;
   request.shard_size = reader.Number("shard_size");
   request.weights = reader.Choice("weights", {"safetensors", "bin"}) == 1
                         ? Weights::kBin

@@ -19,6 +19,7 @@ ConvertRequest Request() {
           .packing = Packing::kLexicographic,
           .dtype = DType::kBFloat16,
           .dtype_for = {{"norm", DType::kFloat32}, {"a=b\\.", DType::kFloat16}},
+          .dequantize = DType::kBFloat16,
           .shard_size = UINT64_MAX,
           .weights = Weights::kBin,
           .assets_from = "assets",
@@ -49,6 +50,7 @@ void ExpectSame(const ConvertRequest& a, const ConvertRequest& b) {
   EXPECT_EQ(a.packing, b.packing);
   EXPECT_EQ(a.dtype, b.dtype);
   EXPECT_EQ(a.dtype_for, b.dtype_for);
+  EXPECT_EQ(a.dequantize, b.dequantize);
   EXPECT_EQ(a.shard_size, b.shard_size);
   EXPECT_EQ(a.weights, b.weights);
   EXPECT_EQ(a.assets_from, b.assets_from);

@@ -10,6 +10,7 @@
 #include "api/outputs.h"
 #include "base/try.h"
 #include "checkpoints/hf/hf_assets.h"
+#include "checkpoints/hf/hf_config.h"
 #include "plan/planner.h"
 
 namespace reshard {
@@ -27,9 +28,21 @@ std::optional<DType> MainDType(const std::vector<NamedView>& tensors) {
   return most->first;
 }
 
-Result<> PlanAssets(const fs::path& directory, std::optional<DType> dtype, Plan* plan) {
+// Whether the config beside the weights says that they are float8, and they are not: it was that of
+// what they were made of, or of the model that they were trained from.
+bool ConfigIsOutdated(const ConvertRequest& request, const fs::path& config_directory,
+                   const std::vector<NamedView>& tensors) {
+  if (request.dequantize) return true;
+  const auto config = ReadModelConfig(config_directory);
+  return config && config->Number("quantization_config.quant_method.fp8") == 1 &&
+         std::ranges::none_of(tensors, [](const NamedView& tensor) {
+           return IsFloat8(tensor.view.dtype());
+         });
+}
+
+Result<> PlanAssets(const fs::path& directory, const ConfigEdits& edits, Plan* plan) {
   if (directory.empty()) return {};
-  RESHARD_ASSIGN(HfAssets assets, CollectAssets(directory, dtype));
+  RESHARD_ASSIGN(HfAssets assets, CollectAssets(directory, edits));
   for (HfAsset& asset : assets.files) {
     if (asset.text)
       plan->files.push_back(TextFile(asset.path, std::move(*asset.text)));
@@ -80,7 +93,11 @@ Result<Plan> PlanOutput(const ConvertRequest& request, MappedSource* mapped, Rep
   switch (request.to) {
     case Kind::kHf:
       RESHARD_TRY(PlanHf(request, target.mapping.tensors, mapped->like.files, &plan));
-      RESHARD_TRY(PlanAssets(mapped->assets, MainDType(target.mapping.tensors), &plan));
+      RESHARD_TRY(PlanAssets(
+          mapped->assets,
+          {.dtype = MainDType(target.mapping.tensors),
+           .dequantized = ConfigIsOutdated(request, mapped->assets, target.mapping.tensors)},
+          &plan));
       break;
     case Kind::kDcp: RESHARD_TRY(PlanDcp(request, target.mapping.tensors, &plan)); break;
     case Kind::kMegatron: RESHARD_TRY(PlanMegatron(std::move(target), &plan)); break;

@@ -43,4 +43,14 @@ bool IsCastable(DType dtype) {
          dtype == DType::kFloat64;
 }
 
+bool IsFloat8(DType dtype) {
+  return dtype == DType::kFloat8E4M3FN || dtype == DType::kFloat8E5M2 ||
+         dtype == DType::kFloat8E4M3FNUZ || dtype == DType::kFloat8E5M2FNUZ;
+}
+
+bool IsScale(DType dtype) {
+  return dtype == DType::kFloat32 || dtype == DType::kBFloat16 || dtype == DType::kFloat16 ||
+         dtype == DType::kFloat8E8M0FNU;
+}
+
 }  // namespace reshard

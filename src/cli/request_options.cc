@@ -43,6 +43,8 @@ void RequestOptions::Declare(CLI::App& app) {
   app.add_option("--dtype-for", dtype_for, "for some names: --dtype-for 'norm=float32'")
       ->allow_extra_args(false)
       ->group(what);
+  app.add_flag("--dequantize", dequantize, "float8 weights times their scales [as bfloat16]")
+      ->group(what);
   app.add_option("--shard-size", shard_size, "most tensor bytes in a file: 2GiB [5GB]")
       ->group(what);
   app.add_option("--weights", weights, "safetensors or bin [safetensors]")
@@ -122,6 +124,7 @@ Result<ConvertRequest> RequestOptions::Parse() const {
     if (!cast) return std::unexpected(cast.error());
     request.dtype_for.push_back(*std::move(cast));
   }
+  if (dequantize) request.dequantize = DType::kBFloat16;
   const auto bytes = ParseByteSize(shard_size);
   if (!bytes) return std::unexpected(bytes.error());
   request.shard_size = *bytes;

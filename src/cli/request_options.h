@@ -33,6 +33,7 @@ struct RequestOptions {
   std::string packing = "natural";
   std::string dtype = "keep";
   std::vector<std::string> dtype_for;
+  bool dequantize = false;
   std::string shard_size = "5GB";
   std::string weights = "safetensors";
   std::string assets_from;

@@ -6,6 +6,7 @@
 
 #include "base/try.h"
 #include "engine/cast.h"
+#include "engine/dequantize.h"
 #include "view/lower.h"
 
 namespace reshard {
@@ -30,6 +31,19 @@ void FillLoops(std::span<const std::byte> element, std::span<const Loop> loops, 
     FillLoops(element, loops.subspan(1), dst + i * loops[0].dst_stride * std::ssize(element));
 }
 
+// Float8 values and their scales that are held at once.
+constexpr int64_t kMostValues = int64_t{64} << 10;
+constexpr int64_t kMostScales = int64_t{16} << 10;
+
+// The loop that reaches farthest in a tensor of this shape; the region has one.
+size_t WidestLoop(const Region& region, const Shape& shape) {
+  const std::vector<int64_t> strides = RowMajorStrides(shape);
+  const auto widest = std::ranges::max_element(region.loops, {}, [&](const Loop& loop) {
+    return (loop.extent - 1) * loop.step * strides[loop.dim];
+  });
+  return static_cast<size_t>(widest - region.loops.begin());
+}
+
 }  // namespace
 
 Result<size_t> BoxFiller::Fill(const View& view, BoxView box, std::span<const int64_t> strides,
@@ -42,12 +56,67 @@ Result<size_t> BoxFiller::Fill(const View& view, BoxView box, std::span<const in
     return {};
   };
   const auto fill = [&](const Region& region) -> Result<> {
+    if (region.dequantize) {
+      RESHARD_ASSIGN(const size_t more, CopyDequantized(region, view.dtype(), dst));
+      overflows += more;
+      return {};
+    }
     if (region.source != Region::kFill) return index_.Cut(region, copy);
     FillLoops(EncodeValue(region.fill, view.dtype()), region.loops, dst + region.dst * size);
     return {};
   };
   RESHARD_TRY(Lower(view, box.start, box.extent, strides, fill));
   return overflows;
+}
+
+Result<size_t> BoxFiller::CopyDequantized(const Region& region, DType dtype, std::byte* dst) {
+  const Region box = ScalesOf(region);
+  if (region.numel() > kMostValues || box.numel() > kMostScales) {
+    // Halve the loop that reaches farthest; a single element fits.
+    const size_t widest = WidestLoop(region, source_.catalog().tensors()[region.source].shape);
+    const int64_t extent = region.loops[widest].extent, half = extent / 2;
+    RESHARD_ASSIGN(const size_t lower,
+                   CopyDequantized(TurnsOf(region, widest, 0, half), dtype, dst));
+    RESHARD_ASSIGN(const size_t upper,
+                   CopyDequantized(TurnsOf(region, widest, half, extent - half), dtype, dst));
+    return lower + upper;
+  }
+  RESHARD_TRY(ReadScales(box));
+  Region values = region;
+  values.dst = 0;
+  int64_t count = 1;
+  for (size_t i = values.loops.size(); i-- > 0;) {
+    values.loops[i].dst_stride = count;
+    count *= values.loops[i].extent;
+  }
+  values_.resize(static_cast<size_t>(count));
+  RESHARD_TRY(CopyRegion(values, values_.data()));
+  return Dequantizer(region.source_dtype, dtype)
+      .Multiply(region, values_.data(), {box, scales_}, dst);
+}
+
+Result<> BoxFiller::ReadScales(const Region& box) {
+  const auto count = static_cast<size_t>(box.numel());
+  scales_.resize(count);
+  values_.resize(count * static_cast<size_t>(ItemSize(box.source_dtype)));
+  RESHARD_TRY(CopyRegion(box, values_.data()));
+  if (IsCastable(box.source_dtype)) {
+    Cast(box.source_dtype, values_.data(), DType::kFloat32,
+         reinterpret_cast<std::byte*>(scales_.data()), count);
+  } else {
+    const auto& decoded = Float8Values(box.source_dtype);
+    for (size_t i = 0; i < count; ++i) scales_[i] = decoded[std::to_integer<size_t>(values_[i])];
+  }
+  return {};
+}
+
+// As it is stored.
+Result<> BoxFiller::CopyRegion(const Region& region, std::byte* dst) {
+  const int64_t size = ItemSize(region.source_dtype);
+  return index_.Cut(region, [&](const ChunkIndex::Piece& piece) -> Result<> {
+    RESHARD_TRY(CopyPiece(piece, region.source_dtype, dst + piece.region.dst * size));
+    return {};
+  });
 }
 
 Result<size_t> BoxFiller::CopyPiece(const ChunkIndex::Piece& piece, DType dtype, std::byte* dst) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "engine/chunk_layouts.h"
 #include "engine/gather.h"
@@ -27,12 +28,17 @@ class BoxFiller {
                       std::byte* dst);
 
  private:
+  Result<size_t> CopyDequantized(const Region& region, DType dtype, std::byte* dst);
+  Result<> ReadScales(const Region& box);
+  Result<> CopyRegion(const Region& region, std::byte* dst);
   Result<size_t> CopyPiece(const ChunkIndex::Piece& piece, DType dtype, std::byte* dst);
 
   const Source& source_;
   const ChunkIndex& index_;
   const ChunkLayouts& layouts_;
   Gatherer gatherer_;
+  std::vector<std::byte> values_;  // of float8, and their scales, as they are stored
+  std::vector<float> scales_;
 };
 
 }  // namespace reshard

@@ -108,13 +108,15 @@ class Run {
 
   Result<ChunkSet> Chunks(std::span<const Check* const> checks) const {
     ChunkSet chunks;
+    const auto note = [&](const ChunkIndex::Piece& piece) -> Result<> {
+      if (chunks.size() <= piece.chunk) chunks.resize(size_t{piece.chunk} + 1);
+      chunks[piece.chunk] = true;
+      return {};
+    };
     const auto add = [&](const Region& region) -> Result<> {
       if (region.source == Region::kFill) return {};
-      return index_.Cut(region, [&](const ChunkIndex::Piece& piece) -> Result<> {
-        if (chunks.size() <= piece.chunk) chunks.resize(size_t{piece.chunk} + 1);
-        chunks[piece.chunk] = true;
-        return {};
-      });
+      RESHARD_TRY(index_.Cut(region, note));
+      return region.dequantize ? index_.Cut(ScalesOf(region), note) : Result<>{};
     };
     for (const Check* check : checks) {
       RESHARD_TRY(LowerWhole(check->view, add));

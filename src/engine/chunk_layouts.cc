@@ -16,6 +16,7 @@ std::set<uint32_t> SourcesOf(const Plan& plan) {
   const auto add = [&](const View& view) {
     (void)LowerWhole(view, [&](const Region& region) -> Result<> {
       if (region.source != Region::kFill) sources.insert(region.source);
+      if (region.dequantize) sources.insert(region.dequantize->inputs()[1].source());
       return {};
     });
   };

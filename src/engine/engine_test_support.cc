@@ -5,6 +5,7 @@
 #include <random>
 
 #include "engine/cast.h"
+#include "engine/dequantize.h"
 #include "view/lower.h"
 
 namespace reshard {
@@ -54,6 +55,7 @@ std::string ElementAt(const View& view, Shape at, const FakeSource& source) {
       break;
     }
     case View::Op::kRepeat: break;
+    case View::Op::kDequantize: return DequantizedAt(view, at, DType::kFloat32, source);
     case View::Op::kSlice:
       at[view.dim()] += view.start();
       break;
@@ -147,6 +149,29 @@ void ForEachElement(const Shape& shape, const std::function<void(const Shape&)>&
       at[dim] = 0;
     }
   }
+}
+
+std::string DequantizedAt(const View& dequantize, const Shape& at, DType to,
+                          const FakeSource& source) {
+  const View &values = dequantize.inputs()[0], &scales = dequantize.inputs()[1];
+  const auto number = [&](const View& view, const Shape& place) {
+    const std::string element = ElementAt(view, place, source);
+    const auto* bytes = reinterpret_cast<const std::byte*>(element.data());
+    float value = 0;
+    if (IsCastable(view.dtype()))
+      Cast(view.dtype(), bytes, DType::kFloat32, reinterpret_cast<std::byte*>(&value), 1);
+    else
+      value = Float8Values(view.dtype())[std::to_integer<size_t>(*bytes)];
+    return value;
+  };
+  Shape scale_at(scales.shape().size(), 0);
+  if (scales.byte_size() != static_cast<uint64_t>(ItemSize(scales.dtype())))
+    for (size_t dim = 0; dim < at.size(); ++dim) scale_at[dim] = at[dim] / dequantize.block()[dim];
+  const float product = number(values, at) * number(scales, scale_at);
+  std::string element(static_cast<size_t>(ItemSize(to)), '\0');
+  Cast(DType::kFloat32, reinterpret_cast<const std::byte*>(&product), to,
+       reinterpret_cast<std::byte*>(element.data()), 1);
+  return element;
 }
 
 std::string Materialize(const View& view, const FakeSource& source) {

@@ -65,6 +65,10 @@ class FakeSource final : public Source {
 /// Visits the coordinates of a shape in row-major order.
 void ForEachElement(const Shape& shape, const std::function<void(const Shape&)>& visit);
 
+/// One element of a dequantized tensor, by definition: the value at `at` times its scale, as `to`.
+std::string DequantizedAt(const View& dequantize, const Shape& at, DType to,
+                          const FakeSource& source);
+
 /// The row-major bytes of `view` over `source`, made element by element from what a view means.
 std::string Materialize(const View& view, const FakeSource& source);
 

@@ -73,6 +73,38 @@ TEST(PlanCheckTest, RefusesWhatIsLostDoubledOrBoth) {
   EXPECT_EQ(tensor_at_fault(dropped), "accepted");
 }
 
+// Scales have no place of their own: every value is multiplied by them.
+TEST(PlanCheckTest, ScalesAreUsedWhereAllValuesAre) {
+  CatalogBuilder builder;
+  builder.AddFile({.path = "f", .size = 1024});
+  builder.AddTensor("a", DType::kFloat8E4M3FN, {4, 2});
+  builder.AddWhole(0, 0, 8);
+  builder.AddTensor("a_scale", DType::kFloat32, {2, 1});
+  builder.AddWhole(0, 8, 8);
+  builder.AddTensor("b_scale", DType::kFloat32, {2, 1});
+  builder.AddWhole(0, 16, 8);
+  const Catalog catalog = *std::move(builder).Build("ckpt");
+  const View raw = SourceOf(catalog, 0), scales = SourceOf(catalog, 1), other = SourceOf(catalog, 2);
+  const View a = *View::Dequantize(raw, scales, {2, 2}), with_b = *View::Dequantize(raw, other, {2, 2});
+  const auto part = [](const View& of, int64_t row) { return *View::Slice(of, 0, row, 2); };
+  const auto fault = [&](std::vector<NamedView> tensors, std::vector<std::string> dropped = {}) {
+    Plan plan = PlanOf(tensors);
+    for (std::string& name : dropped) plan.dropped.push_back({.name = std::move(name)});
+    auto checked = CheckPlan(plan, catalog);
+    return checked ? std::string("accepted") : checked.error().tensor + ": " + checked.error().found;
+  };
+  EXPECT_EQ(fault({{"a", a}, {"b", other}}), "accepted");
+  EXPECT_EQ(fault({{"top", part(a, 0)}, {"end", part(a, 2)}, {"b", other}}), "accepted");
+  EXPECT_THAT(fault({{"top", part(a, 0)}, {"b", other}}), HasSubstr("a: no tensor"));
+  EXPECT_THAT(fault({{"a", a}}), HasSubstr("b_scale: no tensor"));
+  EXPECT_THAT(fault({{"a", a}, {"a_scale", scales}, {"b", other}}), HasSubstr("a_scale: 'a' is"));
+  EXPECT_THAT(fault({{"a", a}, {"b", other}}, {"a_scale"}), HasSubstr("also dropped"));
+  EXPECT_THAT(fault({{"top", part(a, 0)}, {"end", part(raw, 2)}, {"b", other}}),
+              HasSubstr("another part is not"));
+  EXPECT_THAT(fault({{"top", part(a, 0)}, {"end", part(with_b, 2)}}), HasSubstr("several tensors"));
+  EXPECT_THAT(fault({{"a", raw}, {"s", scales}, {"b", other}}), HasSubstr("accepted"));
+}
+
 TEST(PlanCheckTest, RefusesFilesWithGapsOrOverlaps) {
   const Catalog catalog = TwoTensors();
   const Plan good = PlanOf({{"a", SourceOf(catalog, 0)}, {"b", SourceOf(catalog, 1)}});

@@ -20,6 +20,10 @@ std::string_view Number(std::string_view text, size_t* length) {
   return text.substr(begin, end - begin);
 }
 
+bool IsDequantized(const View& view) {
+  return view.op() == View::Op::kDequantize || std::ranges::any_of(view.inputs(), IsDequantized);
+}
+
 }  // namespace
 
 uint64_t Slot::byte_size() const { return view.byte_size(); }
@@ -66,6 +70,7 @@ Result<> ApplyCasts(const CastRules& rules, Mapping* mapping) {
       target = dtype;
       break;
     }
+    if (!target && rules.dequantized && IsDequantized(tensor.view)) target = rules.dequantized;
     if (!target) continue;
     RESHARD_ASSIGN(tensor.view, View::Cast(tensor.view, *target));
   }

@@ -16,10 +16,12 @@
 namespace reshard {
 
 /// Changes of element type: the first override whose expression is found in the target's name wins,
-/// else `all`. Types that a cast does not apply to are kept.
+/// else `all`, else of what is dequantized `dequantized`. Types that a cast does not apply to are
+/// kept.
 struct CastRules {
   std::optional<DType> all;
   std::vector<std::pair<Regex, DType>> overrides;
+  std::optional<DType> dequantized;  ///< what neither says otherwise of
 };
 
 /// One file's worth of tensors: indices into the tensors of a mapping, in order.

@@ -24,6 +24,7 @@ class SourceCheck {
       copied_.emplace_back(tensor.shape);
       left_out_.emplace_back(tensor.shape);
     }
+    scaling_.resize(catalog.tensors().size());
     for (const Dropped& drop : uses.dropped) dropped_.insert(drop.name);
   }
 
@@ -45,14 +46,47 @@ class SourceCheck {
   }
 
  private:
-  static void Take(const View& view, std::vector<Coverage>* coverages) {
+  void Take(const View& view, std::vector<Coverage>* coverages) {
     (void)LowerWhole(view, [&](const Region& region) -> Result<> {
-      if (region.source != Region::kFill && !region.repeats) (*coverages)[region.source].Add(region);
+      if (region.source == Region::kFill) return {};
+      Scaling& scaling = scaling_[region.source];
+      if (region.dequantize) {
+        const uint32_t scales = region.dequantize->inputs()[1].source();
+        scaling.differs |= scaling.scales && scaling.scales != scales;
+        scaling.scales = scales;
+        scaling_[scales].of = region.source;
+      } else {
+        scaling.bare = true;
+      }
+      if (!region.repeats) (*coverages)[region.source].Add(region);
       return {};
     });
   }
 
+  // A scale is in the product with each value of its block: it is not lost where all values are
+  // multiplied by it, those apart that are left out themselves.
+  Result<> CheckScaling(uint32_t index) const {
+    const Scaling& scaling = scaling_[index];
+    const std::string& name = catalog_.tensors()[index].name;
+    if (scaling.scales && (scaling.bare || scaling.differs))
+      return std::unexpected(MappingFault(
+          name,
+          scaling.bare ? "a part of it is multiplied by its scales, another part is not"
+                       : "parts of it are multiplied by scales of several tensors",
+          fmt::format("all of it multiplied by '{}'", catalog_.tensors()[*scaling.scales].name)));
+    if (scaling.of && (scaling.bare || scaling.scales || dropped_.contains(name)))
+      return std::unexpected(MappingFault(
+          name,
+          fmt::format("'{}' is multiplied by it, and it is also {}",
+                      catalog_.tensors()[*scaling.of].name,
+                      dropped_.contains(name) ? "dropped" : "copied or left out"),
+          "one of the two"));
+    return {};
+  }
+
   Result<> CheckTensor(uint32_t index) {
+    RESHARD_TRY(CheckScaling(index));
+    if (scaling_[index].of) return {};
     const Tensor& tensor = catalog_.tensors()[index];
     Coverage& copied = copied_[index];
     const Coverage& left_out = left_out_[index];
@@ -104,8 +138,17 @@ class SourceCheck {
                        fmt::join(takers, ", "));
   }
 
+  // How the values of a source tensor are made.
+  struct Scaling {
+    std::optional<uint32_t> scales;  // what its values are multiplied by
+    std::optional<uint32_t> of;      // whose scales it holds
+    bool differs = false;            // other parts are multiplied by other scales
+    bool bare = false;               // some values are taken as they are
+  };
+
   const SourceUses& uses_;
   const Catalog& catalog_;
+  std::vector<Scaling> scaling_;    // by source tensor
   std::vector<Coverage> copied_;    // by source tensor
   std::vector<Coverage> left_out_;  // by source tensor: checked, or dropped in part
   std::set<std::string_view> dropped_;

@@ -27,8 +27,8 @@ struct SourceUses {
 /// Proves that nothing is lost. Every element of every source tensor is in exactly one of three
 /// places: it is copied, once or, with Replicas::kUniform, as often as every other copied element
 /// of its tensor; or a check compares it with elements that are not left out themselves, or only
-/// after such a check; or it is dropped by name. Errors are of kind kMapping and name tensor and
-/// element.
+/// after such a check; or it is dropped by name. Scales are in none of these, but all values of
+/// their tensor are multiplied by them. Errors are of kind kMapping and name tensor and element.
 ///
 /// Costs as much as the views have regions, n log n, however large the tensors are.
 Result<> CheckSource(const SourceUses& uses, const Catalog& catalog);

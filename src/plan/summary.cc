@@ -48,6 +48,10 @@ Reads ReadsOf(const View& view, const Catalog& catalog) {
   (void)LowerWhole(view, [&](const Region& region) -> Result<> {
     if (region.source == Region::kFill) return {};
     reads.bytes += static_cast<uint64_t>(region.numel() * ItemSize(region.source_dtype));
+    if (region.dequantize) {
+      const Region scales = ScalesOf(region);
+      reads.bytes += static_cast<uint64_t>(scales.numel() * ItemSize(scales.source_dtype));
+    }
     reads.chunks += catalog.tensors()[region.source].chunk_count;
     return {};
   });
@@ -55,7 +59,7 @@ Reads ReadsOf(const View& view, const Catalog& catalog) {
 }
 
 bool Casts(const View& view) {
-  if (view.op() == View::Op::kCast) return true;
+  if (view.op() == View::Op::kCast || view.op() == View::Op::kDequantize) return true;
   for (const View& input : view.inputs())
     if (Casts(input)) return true;
   return false;

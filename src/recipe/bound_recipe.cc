@@ -7,6 +7,7 @@
 
 #include "base/checked_math.h"
 #include "base/try.h"
+#include "recipe/quantized.h"
 #include "recipe/index_text.h"
 #include "view/shape_text.h"
 
@@ -289,9 +290,11 @@ Error BoundRecipe::NoRule(std::string_view name, bool hub) const {
       .tensor = std::string(name),
       .found = fmt::format("recipe '{}' has no rule for this tensor", recipe_->name()),
       .expected = fmt::format("a name like its nearest rule, '{}'", Nearest(name, hub)),
-      .help = fmt::format("choose another recipe with --recipe (reshard recipe list), or drop the "
-                          "tensor with --ignore '^{}$'",
-                          Regex::Escape(name))};
+      .help = NamesScales(name)
+                  ? std::string("--dequantize multiplies float8 weights with their scales")
+                  : fmt::format("choose another recipe with --recipe (reshard recipe list), or drop "
+                                "the tensor with --ignore '^{}$'",
+                                Regex::Escape(name))};
 }
 
 std::string BoundRecipe::Canonical(const std::string& name, bool hub) const {

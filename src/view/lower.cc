@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/checked_math.h"
 #include "base/try.h"
 
 namespace reshard {
@@ -58,6 +59,9 @@ Result<> Pull(const View& view, Region region, const RegionFn& emit) {
     case View::Op::kRepeat:
       region.repeats = true;
       return Pull(view.inputs()[0], std::move(region), emit);
+    case View::Op::kDequantize:
+      region.dequantize = &view;
+      return Pull(view.inputs()[0], std::move(region), emit);
     case View::Op::kCast: return Pull(view.inputs()[0], std::move(region), emit);
   }
   return {};
@@ -81,6 +85,25 @@ Result<> Lower(const View& view, std::span<const int64_t> start, std::span<const
 Result<> LowerWhole(const View& view, const RegionFn& emit) {
   const Shape& shape = view.shape();
   return Lower(view, Shape(shape.size(), 0), shape, RowMajorStrides(shape), emit);
+}
+
+Region ScalesOf(const Region& region) {
+  const View& scales = region.dequantize->inputs()[1];
+  const auto block = region.dequantize->block();
+  Region box{.source = scales.source(),
+             .source_dtype = scales.dtype(),
+             .start = Shape(scales.shape().size(), 0)};
+  if (CheckedNumel(scales.shape()) == 1) return box;
+  int64_t stride = 1;
+  for (size_t dim = block.size(); dim-- > 0;) {
+    const auto [first, last] = ReachAlong(region, dim);
+    box.start[dim] = first / block[dim];
+    const int64_t extent = last / block[dim] - box.start[dim] + 1;
+    if (extent == 1) continue;
+    box.loops.insert(box.loops.begin(), {.extent = extent, .dst_stride = stride, .dim = dim});
+    stride *= extent;
+  }
+  return box;
 }
 
 Result<> CutRange(std::span<const int64_t> shape, int64_t begin, int64_t end,

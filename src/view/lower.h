@@ -22,6 +22,10 @@ Result<> Lower(const View& view, std::span<const int64_t> start, std::span<const
 /// The same for all of the view, in row-major order.
 Result<> LowerWhole(const View& view, const RegionFn& emit);
 
+/// The scales of a dequantized region, as a region of their tensor: the smallest box that holds
+/// them, row by row. Along each dimension of the values, scale number value / block.
+Region ScalesOf(const Region& region);
+
 /// Cuts elements [begin, end) of the row-major order of `shape` into boxes: at most 2 * rank - 1.
 /// `emit` gets start and extent of each box, in order.
 Result<> CutRange(std::span<const int64_t> shape, int64_t begin, int64_t end,

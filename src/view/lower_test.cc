@@ -39,6 +39,7 @@ Element Origin(const View& view, std::vector<int64_t> at) {
       return Origin(view.inputs()[0], std::move(there));
     }
     case View::Op::kRepeat:
+    case View::Op::kDequantize:
     case View::Op::kCast: return Origin(view.inputs()[0], std::move(at));
     case View::Op::kSlice:
       at[view.dim()] += view.start();
@@ -188,6 +189,27 @@ TEST(LowerTest, RegionsDoNotGrowWithTheTensor) {
   }
 }
 
+// The scales of a box of values are a box too, however the values are then placed.
+TEST(ScalesOfTest, IsTheBoxThatTheValuesReach) {
+  const View values = View::Source(0, DType::kFloat8E4M3FN, {300, 200});
+  const View scales = View::Source(1, DType::kFloat32, {3, 2});
+  const View turned = *View::Permute(*View::Dequantize(values, scales, {128, 128}), {1, 0});
+  const std::vector<int64_t> start = {100, 127}, extent = {50, 2}, strides = {2, 1};
+  size_t regions = 0;
+  ASSERT_TRUE(Lower(turned, start, extent, strides, [&](const Region& region) -> Result<> {
+    ++regions;
+    EXPECT_EQ(region.source, 0u);
+    EXPECT_EQ(region.source_dtype, DType::kFloat8E4M3FN);
+    const Region box = ScalesOf(region);
+    EXPECT_EQ(box.source, 1u);
+    EXPECT_EQ(box.start, (std::vector<int64_t>{0, 0}));
+    EXPECT_EQ(box.loops, (std::vector<Loop>{{.extent = 2, .dst_stride = 2, .dim = 0},
+                                            {.extent = 2, .dst_stride = 1, .dim = 1}}));
+    return {};
+  }));
+  EXPECT_EQ(regions, 1u);
+}
+
 TEST(CutRangeTest, BoxesCoverTheRangeInOrder) {
   EXPECT_TRUE(rc::check([] {
     Shape shape;
@@ -213,6 +235,32 @@ TEST(CutRangeTest, BoxesCoverTheRangeInOrder) {
     RC_ASSERT(next == end);
     RC_ASSERT(boxes <= std::max<size_t>(2 * shape.size(), 2) - 1);
   }));
+}
+
+TEST(ViewTest, ScalesMustFitTheirValues) {
+  const auto dequantize = [](DType dtype, Shape values, DType scale, Shape scales, Shape block) {
+    return View::Dequantize(View::Source(0, dtype, std::move(values)),
+                            View::Source(1, scale, std::move(scales)), std::move(block))
+        .has_value();
+  };
+  const DType fp8 = DType::kFloat8E4M3FN, f32 = DType::kFloat32;
+  EXPECT_TRUE(dequantize(fp8, {300, 200}, f32, {3, 2}, {128, 128}));
+  EXPECT_TRUE(dequantize(fp8, {300, 200}, DType::kBFloat16, {300, 1}, {1, 200}));
+  EXPECT_TRUE(dequantize(fp8, {300, 200}, f32, {}, {300, 200}));
+  EXPECT_TRUE(dequantize(DType::kFloat8E5M2, {4, 300, 200}, DType::kFloat8E8M0FNU, {4, 3, 2},
+                         {1, 128, 128}));
+  EXPECT_TRUE(dequantize(fp8, {0, 200}, f32, {0, 2}, {128, 128}));
+  EXPECT_FALSE(dequantize(fp8, {300, 200}, f32, {2, 2}, {128, 128}));
+  EXPECT_FALSE(dequantize(fp8, {300, 200}, f32, {2, 3}, {128, 128}));
+  EXPECT_FALSE(dequantize(fp8, {300, 200}, f32, {3, 2}, {128}));
+  EXPECT_FALSE(dequantize(fp8, {300, 200}, f32, {3, 2}, {128, 0}));
+  EXPECT_FALSE(dequantize(fp8, {300, 200}, f32, {3, 2}, {128, -128}));
+  EXPECT_FALSE(dequantize(fp8, {300, 200}, f32, {}, {128, 128}));
+  EXPECT_FALSE(dequantize(DType::kInt8, {300, 200}, f32, {3, 2}, {128, 128}));
+  EXPECT_FALSE(dequantize(fp8, {300, 200}, DType::kFloat64, {3, 2}, {128, 128}));
+  EXPECT_FALSE(dequantize(fp8, {INT64_MAX / 2}, f32, {1}, {INT64_MAX}));
+  const View of = *View::Reshape(View::Source(0, fp8, {4, 2}), {8});
+  EXPECT_FALSE(View::Dequantize(of, View::Source(1, f32, {1}), {8}));
 }
 
 TEST(ViewTest, RefusesWhatDoesNotFit) {

@@ -31,14 +31,6 @@ Region Turns(const Region& region, size_t index, int64_t first, int64_t count, i
   return part;
 }
 
-Region TurnsAlong(const Region& region, size_t index, int64_t first, int64_t count) {
-  int64_t moved = 0;
-  const size_t dim = region.loops[index].dim;
-  Region part = Turns(region, index, first, count, &moved);
-  part.start[dim] += moved;
-  return part;
-}
-
 // A region whose place in the source is counted in elements of the row-major order: every loop's
 // step is in the same unit. Gives out dimension after dimension of the new shape, outermost first.
 class Reshaper {
@@ -113,6 +105,14 @@ class Reshaper {
 
 }  // namespace
 
+Region TurnsOf(const Region& region, size_t index, int64_t first, int64_t count) {
+  int64_t moved = 0;
+  const size_t dim = region.loops[index].dim;
+  Region part = Turns(region, index, first, count, &moved);
+  part.start[dim] += moved;
+  return part;
+}
+
 int64_t Region::numel() const {
   int64_t count = 1;
   for (const Loop& loop : loops) count *= loop.extent;
@@ -142,10 +142,10 @@ Result<> ClipAlong(const Region& region, size_t dim, int64_t begin, int64_t end,
   const int64_t whole = std::min(first_turn_at(begin), past);
   const int64_t cut = std::max(whole, first_turn_at(end - others));
   for (int64_t turn = touched; turn < whole; ++turn)
-    RESHARD_TRY(ClipAlong(TurnsAlong(region, index, turn, 1), dim, begin, end, emit));
-  if (cut > whole) RESHARD_TRY(emit(TurnsAlong(region, index, whole, cut - whole)));
+    RESHARD_TRY(ClipAlong(TurnsOf(region, index, turn, 1), dim, begin, end, emit));
+  if (cut > whole) RESHARD_TRY(emit(TurnsOf(region, index, whole, cut - whole)));
   for (int64_t turn = cut; turn < past; ++turn)
-    RESHARD_TRY(ClipAlong(TurnsAlong(region, index, turn, 1), dim, begin, end, emit));
+    RESHARD_TRY(ClipAlong(TurnsOf(region, index, turn, 1), dim, begin, end, emit));
   return {};
 }
 

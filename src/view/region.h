@@ -11,6 +11,8 @@
 
 namespace reshard {
 
+class View;
+
 /// One loop of a nest: `extent` elements along dimension `dim` of what is read, and where they go.
 struct Loop {
   int64_t extent = 1;
@@ -31,6 +33,8 @@ struct Region {
   DType source_dtype = DType::kFloat32;
   double fill = 0;
   bool repeats = false;        ///< through View::Repeat
+  /// The View::Dequantize whose values these are; part of the view that was pulled.
+  const View* dequantize = nullptr;
   int64_t dst = 0;             ///< first target element, counted from the pulled box's own origin
   std::vector<int64_t> start;  ///< first source element, one coordinate a dimension
   std::vector<Loop> loops;     ///< outermost first; none of one element
@@ -39,6 +43,9 @@ struct Region {
 };
 
 using RegionFn = std::function<Result<>(const Region&)>;
+
+/// Turns [first, first + count) of loop `index`, not none.
+Region TurnsOf(const Region& region, size_t index, int64_t first, int64_t count);
 
 /// Calls `emit` for the parts of `region` whose coordinate along `dim` lies in [begin, end);
 /// coordinates stay as they are. One part where one loop runs along `dim`; a few more where a

@@ -23,6 +23,7 @@ View::View(Node node) : node_(std::make_shared<const Node>(std::move(node))) {}
 
 std::span<const size_t> View::dims() const { return node_->lists->dims; }
 std::span<const int64_t> View::starts() const { return node_->lists->starts; }
+std::span<const int64_t> View::block() const { return node_->lists->block; }
 
 std::span<const View> View::inputs() const {
   if (node_->input.node_) return {&node_->input, 1};
@@ -155,14 +156,49 @@ View View::Repeat(const View& of) {
 
 Result<View> View::Cast(const View& of, DType dtype) {
   if (of.dtype() == dtype) return of;
-  if (!IsCastable(of.dtype()) || !IsCastable(dtype))
-    return std::unexpected(
+  if (!IsCastable(of.dtype()) || !IsCastable(dtype)) {
+    Error error =
         ViewError(fmt::format("a cast from {} to {}", DTypeName(of.dtype()), DTypeName(dtype)),
-                  "types among float16, bfloat16, float32 and float64"));
+                  "types among float16, bfloat16, float32 and float64");
+    if (IsFloat8(of.dtype())) error.help = "--dequantize multiplies the values with their scales";
+    return std::unexpected(std::move(error));
+  }
   if (of.node_->casts)
     return std::unexpected(ViewError("a cast of a cast", "one cast between source and target"));
   return View(
       Node{.op = Op::kCast, .dtype = dtype, .casts = true, .shape = of.shape(), .input = of});
+}
+
+Result<View> View::Dequantize(const View& values, const View& scales, Shape block) {
+  if (values.op() != Op::kSource || scales.op() != Op::kSource)
+    return std::unexpected(ViewError("a view of values or scales", "whole tensors of the source"));
+  if (!IsFloat8(values.dtype()) || !IsScale(scales.dtype()))
+    return std::unexpected(ViewError(
+        fmt::format("{} values with {} scales", DTypeName(values.dtype()),
+                    DTypeName(scales.dtype())),
+        "a float8 type with scales of float32, bfloat16, float16 or float8_e8m0fnu"));
+  const Shape& shape = values.shape();
+  const auto numel = CheckedNumel(shape);
+  if (!numel || *numel > INT64_MAX / ItemSize(DType::kFloat32))
+    return std::unexpected(ViewError("a tensor beyond 63 bits", "less"));
+  bool fits = block.size() == shape.size();
+  Shape grid;
+  for (size_t dim = 0; fits && dim < shape.size(); ++dim) {
+    fits = block[dim] > 0;
+    if (fits) grid.push_back(shape[dim] / block[dim] + (shape[dim] % block[dim] != 0));
+  }
+  const bool one = fits && CheckedNumel(grid) == 1 && CheckedNumel(scales.shape()) == 1;
+  if (!fits || (grid != scales.shape() && !one))
+    return std::unexpected(
+        ViewError(fmt::format("scales {} for values {} in blocks of {}", ShapeText(scales.shape()),
+                              ShapeText(shape), ShapeText(block)),
+                  fits ? fmt::format("scales {}", ShapeText(grid))
+                       : "a block of one element or more along each dimension"));
+  return View(Node{.op = Op::kDequantize,
+                   .dtype = DType::kFloat32,
+                   .shape = shape,
+                   .lists = std::make_shared<const Lists>(
+                       Lists{.inputs = {values, scales}, .block = std::move(block)})});
 }
 
 uint64_t View::byte_size() const {
@@ -220,6 +256,13 @@ void View::AppendTo(std::string* text, const Catalog& catalog) const {
       *text += "cast(";
       inputs()[0].AppendTo(text, catalog);
       fmt::format_to(end, ", {})", DTypeName(dtype()));
+      return;
+    case Op::kDequantize:
+      *text += "dequantize(";
+      inputs()[0].AppendTo(text, catalog);
+      *text += ", ";
+      inputs()[1].AppendTo(text, catalog);
+      fmt::format_to(end, ", {})", ShapeText(block()));
       return;
   }
 }

@@ -19,7 +19,9 @@ namespace reshard {
 /// Shapes, bounds and types are checked when a view is made: errors are of kind kMapping.
 class View {
  public:
-  enum class Op : uint8_t { kSource, kFill, kSlice, kConcat, kReshape, kPermute, kRepeat, kCast };
+  enum class Op : uint8_t {
+    kSource, kFill, kSlice, kConcat, kReshape, kPermute, kRepeat, kCast, kDequantize
+  };
 
   /// The whole tensor number `tensor` of a catalog.
   static View Source(uint32_t tensor, DType dtype, Shape shape);
@@ -48,6 +50,13 @@ class View {
   /// view to any of its sources. A cast to the type that it has is the view itself.
   static Result<View> Cast(const View& of, DType dtype);
 
+  /// Each of the values times the scale of its block, in float32. `values` is a whole tensor of a
+  /// float8 type, `scales` one of float32, bfloat16, float16 or float8_e8m0fnu; both are sources.
+  /// `block` says how many values share a scale along each dimension of theirs: `scales` has
+  /// ceil(extent / block) of them there, the last of a smaller block; a single scale may have any
+  /// shape.
+  static Result<View> Dequantize(const View& values, const View& scales, Shape block);
+
   DType dtype() const;
   const Shape& shape() const;
   /// Bytes of all its elements; fits in 63 bits, as the bytes of its sources do.
@@ -59,8 +68,9 @@ class View {
   int64_t start() const;                    ///< kSlice
   double value() const;                     ///< kFill
   std::span<const size_t> dims() const;     ///< kPermute
-  std::span<const View> inputs() const;     ///< none for kSource and kFill
+  std::span<const View> inputs() const;     ///< none for kSource and kFill; values, scales
   std::span<const int64_t> starts() const;  ///< kConcat: where each part starts along dim()
+  std::span<const int64_t> block() const;   ///< kDequantize
 
   /// The view as text, e.g. cast("a", bfloat16); sources are named from `catalog`.
   std::string ToString(const Catalog& catalog) const;
@@ -81,6 +91,7 @@ struct View::Lists {
   std::vector<View> inputs{};
   std::vector<int64_t> starts{};
   std::vector<size_t> dims{};
+  Shape block{};
 };
 
 struct View::Node {
@@ -93,7 +104,7 @@ struct View::Node {
   double value = 0;
   Shape shape;
   View input{nullptr};                   // of the nodes that have one
-  std::shared_ptr<const Lists> lists{};  // of kConcat and kPermute
+  std::shared_ptr<const Lists> lists{};  // of kConcat, kPermute and kDequantize
 };
 
 inline DType View::dtype() const { return node_->dtype; }

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import reshard
 import torch
-from harness import checkpoints, cli, compare, reference, tiny_text
+from harness import checkpoints, cli, compare, float8, reference, tiny_text
 from harness.fixtures import WHOLE, golden_of, source_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -103,6 +103,30 @@ def test_ranks_of_megatron_are_put_together(name: str, tmp_path: Path) -> None:
 
 # Cut into chunks by four ranks, along every dimension.
 LAYOUTS = source_of("mr_tp_fsdp_2d")
+
+
+def test_float8_times_its_scales(tmp_path: Path) -> None:
+    values, scales = torch.randn(300, 200).to(torch.float8_e4m3fn), float8.scales_of([3, 2])
+    source = float8.write(
+        tmp_path / "fp8", {"a.weight": values, "a.weight_scale_inv": scales, "b": torch.ones(2)}
+    )
+    assert reshard.open(source)["a.weight"].dtype == "float8_e4m3fn"
+    checkpoint = reshard.open(source, dequantize=True)
+    assert list(checkpoint) == ["a.weight", "b"]
+    tensor = checkpoint["a.weight"]
+    assert tensor.dtype == "float32"
+    assert same(tensor.numpy(), float8.product(values, scales, torch.float32))
+    part = (slice(100, 250), slice(30, 170))
+    bfloat = float8.product(values, scales)[part]
+    assert same(tensor[part].numpy("bfloat16"), bfloat)
+    turned = np.empty((200, 300), np.float16).T
+    checkpoint.read_into({"a.weight": turned})
+    assert same(np.ascontiguousarray(turned), float8.product(values, scales, torch.float16))
+
+    report = reshard.convert(source, tmp_path / "out", dequantize=True)
+    assert report.plan.casts == 1
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    assert torch.equal(written["a.weight"], float8.product(values, scales))
 
 
 @st.composite

@@ -11,6 +11,7 @@ import random
 import struct
 import subprocess
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -22,6 +23,8 @@ DEPTH = 8
 VALUES = 2048
 FLOATS = ["float16", "float32", "float64"]
 TYPES = [*FLOATS, "int8", "uint8", "int16", "int32", "int64"]
+QUANTIZED = ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"]
+SCALES = ["float32", "float16", "bfloat16", "float8_e8m0fnu"]
 
 pytestmark = pytest.mark.skipif(
     not TOOL.is_file() and "RESHARD_BIN_DIR" not in os.environ,
@@ -54,6 +57,8 @@ class Composition:
             ops.append(self.cast)
         if depth == 0 or self.nodes > 40:
             ops = [self.fill] if self.rng.random() < 0.15 else [self.source]
+            if dtype == "float32" and self.rng.random() < 0.5:
+                ops = [self.dequantize]
         return self.rng.choice(ops)(depth - 1, shape, dtype, may_cast)
 
     def source(self, _depth: int, shape: list[int], dtype: str, _may_cast: bool) -> np.ndarray:
@@ -67,7 +72,26 @@ class Composition:
         numel = math.prod(shape)
         values = np.arange(self.next_value, self.next_value + numel) % VALUES
         self.next_value += numel
-        return values.astype(dtype).reshape(shape)
+        if dtype.startswith("float8"):  # counted as bytes
+            return values.astype("uint8").view(getattr(ml_dtypes, dtype)).reshape(shape)
+        named = ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
+        return values.astype(named).reshape(shape)
+
+    def dequantize(self, _depth: int, shape: list[int], _dtype: str, _cast: bool) -> np.ndarray:
+        block = [self.rng.randint(1, max(extent, 1)) for extent in shape]
+        values = self.source(0, shape, self.rng.choice(QUANTIZED), False)
+        grid = [-(-extent // size) for extent, size in zip(shape, block, strict=True)]
+        if math.prod(grid) == 1 and self.rng.random() < 0.5:
+            grid = self.rng.choice([[], [1], [1, 1, 1]])
+        scales = self.source(0, grid, self.rng.choice(SCALES), False)
+        self.emit("D", len(block), *block)
+        scales = scales.astype("float32")
+        if scales.size == 1:
+            scales = scales.reshape([1] * len(shape))
+        else:
+            for dim, size in enumerate(block):
+                scales = scales.repeat(size, axis=dim).take(range(shape[dim]), axis=dim)
+        return values.astype("float32") * scales
 
     def fill(self, _depth: int, shape: list[int], dtype: str, _may_cast: bool) -> np.ndarray:
         value = self.rng.choice([0, 1, -3]) if dtype in FLOATS else 0
@@ -137,6 +161,15 @@ class Composition:
         return self.array[tuple(slice(s, s + e) for s, e in zip(start, extent, strict=True))]
 
 
+def bits(array: np.ndarray) -> bytes:
+    """Its bytes; of NaN none but that it is one."""
+    array = np.ascontiguousarray(array)
+    return np.where(array != array, array.dtype.type(np.nan), array).tobytes() if (
+        array.dtype.kind == "f"
+    ) else array.tobytes()
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
 def test_random_compositions() -> None:
     rng = random.Random(SEED)
     lines, wanted = [], []
@@ -144,7 +177,7 @@ def test_random_compositions() -> None:
         composition = Composition(rng)
         box = composition.finish()
         lines.append(" ".join(composition.tokens))
-        wanted += [composition.array.tobytes(), box.tobytes()]
+        wanted += [composition.array, box]
     run = subprocess.run(
         [TOOL], input="\n".join(lines).encode() + b"\n", capture_output=True, check=False
     )
@@ -152,8 +185,8 @@ def test_random_compositions() -> None:
     at = 0
     for i, want in enumerate(wanted):
         (length,) = struct.unpack_from("<Q", run.stdout, at)
-        got = run.stdout[at + 8 : at + 8 + length]
+        got = np.frombuffer(run.stdout[at + 8 : at + 8 + length], want.dtype)
         at += 8 + length
-        assert got == want, f"{'box of ' if i % 2 else ''}{lines[i // 2]}"
+        assert bits(got) == bits(want), f"{'box of ' if i % 2 else ''}{lines[i // 2]}"
     assert at == len(run.stdout)
     assert len(set(lines)) > CASES * 0.9

@@ -8,6 +8,7 @@
 //   L DIM START LENGTH           slice
 //   C DIM COUNT                  concatenation of the last COUNT views
 //   R SHAPE / P DIMS / K DTYPE   reshape, permute, cast
+//   D BLOCK                      the last view's elements as the scales of the one before it
 //   W STEP START EXTENT          the view is complete
 //
 // SHAPE and the like: a count, then that many numbers. Writes for each case the view's bytes, made
@@ -138,6 +139,11 @@ class Case {
     }
     const View of = stack_.back();
     stack_.pop_back();
+    if (op == "D") {
+      const View values = stack_.back();
+      stack_.pop_back();
+      return Push(View::Dequantize(values, of, Numbers()));
+    }
     if (op == "L") {
       const auto dim = static_cast<size_t>(Number());
       const int64_t start = Number();
@@ -199,6 +205,7 @@ class Case {
       element.assign(reinterpret_cast<const char*>(&region.fill), sizeof region.fill);
       return Converted(element, DType::kFloat64, dtype);
     }
+    if (region.dequantize) return DequantizedAt(*region.dequantize, at, dtype, source_);
     const Tensor& tensor = source_.catalog().tensors()[region.source];
     const Shape strides = RowMajorStrides(tensor.shape);
     size_t flat = 0;

@@ -244,6 +244,7 @@ def _open(
             target,
             "",
             config,
+            False,
             True,
             ignore,
             warn,

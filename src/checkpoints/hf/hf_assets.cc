@@ -29,21 +29,25 @@ bool IsAsset(std::string_view name) {
          name.ends_with(".py");
 }
 
-// A part of the text: the value to replace.
+// A part of the text.
 struct Span {
   size_t begin;
   size_t length;
 };
 
-// Walks the text of an object token by token and finds the values to replace; nothing where the
+struct Replacement {
+  Span span;
+  std::string_view text;
+};
+
+// Walks the text of an object token by token and finds what the edits replace; nothing where the
 // text is no object. Numbers and literals are passed over unread: Python's json writes integers of
 // any length, NaN and Infinity, and they are none of our business.
-class DTypeFinder {
+class ConfigEditor {
  public:
-  explicit DTypeFinder(std::string_view text) : text_(text) {}
+  ConfigEditor(std::string_view text, const ConfigEdits& edits) : text_(text), edits_(edits) {}
 
-  std::optional<std::vector<Span>> Find() {
-    std::vector<Span> spans;
+  std::optional<std::vector<Replacement>> Find() {
     std::string open;  // the brackets that are open
     std::string_view key;
     SkipSpace();
@@ -56,11 +60,15 @@ class DTypeFinder {
         SkipSpace();
         const std::string_view content = text_.substr(string->begin, string->length);
         const bool is_key = at_ < text_.size() && text_[at_] == ':';
-        if (!is_key && (key == "dtype" || key == "torch_dtype") && NamesAType(content))
-          spans.push_back(*string);
+        if (!is_key && edits_.dtype && (key == "dtype" || key == "torch_dtype") &&
+            NamesAType(content))
+          found_.push_back({*string, DTypeName(*edits_.dtype)});
+        if (is_key && open.size() == 1 && edits_.dequantized && content == "quantization_config")
+          removed_ = string->begin - 1;
         key = is_key ? content : std::string_view();
         if (is_key) ++at_;
       } else {
+        if (open.size() == 1 && (c == ',' || c == '}')) EndMember(c == ',');
         if (c == '{' || c == '[') {
           if (open.size() == kMaxDepth) return std::nullopt;
           open += c;
@@ -76,14 +84,15 @@ class DTypeFinder {
     }
     SkipSpace();
     if (!open.empty() || at_ != text_.size()) return std::nullopt;
-    return spans;
+    return std::move(found_);
   }
 
  private:
   static constexpr size_t kMaxDepth = 1000;
+  static constexpr std::string_view kSpace = " \t\r\n";
 
   void SkipSpace() {
-    while (at_ < text_.size() && std::string_view(" \t\r\n").contains(text_[at_])) ++at_;
+    while (at_ < text_.size() && kSpace.contains(text_[at_])) ++at_;
   }
 
   // The content of the string that begins here.
@@ -94,6 +103,25 @@ class DTypeFinder {
     return Span{begin, at_++ - begin};
   }
 
+  // A member of the outermost object ends at this comma or bracket. One that is removed takes the
+  // comma before it along, or, as the first, the one behind it.
+  void EndMember(bool at_comma) {
+    if (removed_) {
+      size_t begin = *removed_, end = at_;
+      if (comma_) {
+        begin = *comma_;
+        while (kSpace.contains(text_[end - 1])) --end;
+      } else if (at_comma) {
+        end = std::min(text_.find_first_not_of(kSpace, at_ + 1), text_.size());
+      }
+      std::erase_if(found_, [&](const Replacement& inner) { return inner.span.begin >= begin; });
+      found_.push_back({{begin, end - begin}, ""});
+      removed_.reset();
+      if (!comma_) return;  // What comes next is the first.
+    }
+    if (at_comma) comma_ = at_;
+  }
+
   static bool NamesAType(std::string_view value) {
     if (value.starts_with("torch.")) value.remove_prefix(6);
     const auto dtype = ParseDType(value);
@@ -101,21 +129,25 @@ class DTypeFinder {
   }
 
   std::string_view text_;
+  const ConfigEdits& edits_;
   size_t at_ = 0;
+  std::optional<size_t> comma_;    // the last one in the outermost object
+  std::optional<size_t> removed_;  // where the member that is removed begins
+  std::vector<Replacement> found_;
 };
 
 }  // namespace
 
-std::optional<std::string> ReplaceDTypes(const std::string& json, std::string_view dtype) {
-  const auto spans = DTypeFinder(json).Find();
-  if (!spans) return std::nullopt;
+std::optional<std::string> EditConfig(const std::string& json, const ConfigEdits& edits) {
+  const auto found = ConfigEditor(json, edits).Find();
+  if (!found) return std::nullopt;
   std::string out = json;
-  for (auto span = spans->rbegin(); span != spans->rend(); ++span)
-    out.replace(span->begin, span->length, dtype);
+  for (auto change = found->rbegin(); change != found->rend(); ++change)
+    out.replace(change->span.begin, change->span.length, change->text);
   return out;
 }
 
-Result<HfAssets> CollectAssets(const fs::path& directory, std::optional<DType> dtype) {
+Result<HfAssets> CollectAssets(const fs::path& directory, const ConfigEdits& edits) {
   HfAssets assets;
   std::error_code code;
   const auto add = [&](const fs::path& relative) -> Result<> {
@@ -149,9 +181,9 @@ Result<HfAssets> CollectAssets(const fs::path& directory, std::optional<DType> d
     assets.missing.push_back("a tokenizer (tokenizer.json, tokenizer.model or vocab.json)");
 
   for (HfAsset& asset : assets.files) {
-    if (asset.path != "config.json" || !dtype) continue;
+    if (asset.path != "config.json" || (!edits.dtype && !edits.dequantized)) continue;
     RESHARD_ASSIGN(const std::string text, ReadTextFile(asset.from, kMaxConfigBytes));
-    asset.text = ReplaceDTypes(text, DTypeName(*dtype));
+    asset.text = EditConfig(text, edits);
     if (!asset.text)
       return std::unexpected(Error{.kind = ErrorKind::kSource,
                                    .file = asset.from,

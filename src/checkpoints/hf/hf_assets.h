@@ -25,14 +25,19 @@ struct HfAssets {
   std::vector<std::string> missing;  ///< what a loader will look for and not find, one phrase each
 };
 
-/// The assets that lie in `directory`. In config.json every `dtype` and `torch_dtype` becomes
-/// `dtype`, if given; nothing else in it changes. Errors are of kind kSource: an asset that cannot
-/// be read, a config.json that is no JSON.
-Result<HfAssets> CollectAssets(const std::filesystem::path& directory, std::optional<DType> dtype);
+/// What in a config.json does not hold of the weights beside it.
+struct ConfigEdits {
+  std::optional<DType> dtype{};  ///< becomes the value of each "dtype" and "torch_dtype"
+  bool dequantized = false;      ///< "quantization_config" goes
+};
 
-/// `json` with the value of each "dtype" and "torch_dtype" that names a type replaced; all other
-/// bytes stay. Nothing where the text is no JSON object.
-std::optional<std::string> ReplaceDTypes(const std::string& json, std::string_view dtype);
+/// The assets that lie in `directory`, config.json with the edits. Errors are of kind kSource: an
+/// asset that cannot be read, a config.json that is no JSON.
+Result<HfAssets> CollectAssets(const std::filesystem::path& directory, const ConfigEdits& edits);
+
+/// `json` with the edits: of "dtype" and "torch_dtype" the values that name a type, at any depth;
+/// "quantization_config" at the top. All other bytes stay. Nothing where the text is no JSON object.
+std::optional<std::string> EditConfig(const std::string& json, const ConfigEdits& edits);
 
 }  // namespace reshard
 
