@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "engine/cast_kernels.h"
 #include "engine/strided.h"
 #include "view/view.h"
 
@@ -53,7 +54,27 @@ std::array<float, 256> DecodeExponents() {
   return values;
 }
 
+template <DType kType>
+void MultiplyByTable(const std::byte* values, float scale, float* products, size_t n) {
+  const auto& decoded = Float8Values(kType);
+  for (size_t i = 0; i < n; ++i) products[i] = decoded[std::to_integer<size_t>(values[i])] * scale;
+}
+
+dequantize_kernels::MultiplyFn FindMultiply(DType dtype) {
+  const auto fast = cast_kernels::HasAvx2() ? dequantize_kernels::FindAvx2(dtype) : nullptr;
+  return fast ? fast : dequantize_kernels::FindScalar(dtype);
+}
+
 }  // namespace
+
+dequantize_kernels::MultiplyFn dequantize_kernels::FindScalar(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat8E4M3FN: return MultiplyByTable<DType::kFloat8E4M3FN>;
+    case DType::kFloat8E5M2: return MultiplyByTable<DType::kFloat8E5M2>;
+    case DType::kFloat8E4M3FNUZ: return MultiplyByTable<DType::kFloat8E4M3FNUZ>;
+    default: return MultiplyByTable<DType::kFloat8E5M2FNUZ>;
+  }
+}
 
 const std::array<float, 256>& Float8Values(DType dtype) {
   static const auto e4m3fn = DecodeAll({3, 7, Format::kFinite});
@@ -89,6 +110,7 @@ struct Dequantizer::Nest {
 
 Dequantizer::Dequantizer(DType from, DType to)
     : decoded_(Float8Values(from)),
+      multiply_(FindMultiply(from)),
       largest_(0),
       to_(to),
       cast_(to == DType::kFloat32 ? nullptr : FindCast(DType::kFloat32, to)) {
@@ -149,9 +171,7 @@ void Dequantizer::MultiplyRun(const std::byte* values, int64_t count, float scal
   std::array<std::byte, kBatch * sizeof(double)> rounded;
   for (int64_t first = 0; first < count; first += kBatch) {
     const int64_t n = std::min(kBatch, count - first);
-    for (int64_t i = 0; i < n; ++i)
-      products[static_cast<size_t>(i)] =
-          decoded_[std::to_integer<size_t>(values[first + i])] * scale;
+    multiply_(values + first, scale, products.data(), static_cast<size_t>(n));
     if (overflows)
       for (int64_t i = 0; i < n; ++i)
         overflows_ += std::isinf(products[static_cast<size_t>(i)]) &&

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/cast.h"
+#include "engine/dequantize_kernels.h"
 #include "view/region.h"
 
 namespace reshard {
@@ -42,6 +43,7 @@ class Dequantizer {
                     const std::byte* values, std::byte* dst);
 
   const std::array<float, 256>& decoded_;
+  dequantize_kernels::MultiplyFn multiply_;
   float largest_;  // finite value of the type
   DType to_;
   CastFn cast_;

@@ -1,7 +1,9 @@
 #include "engine/dequantize.h"
+#include "engine/cast_kernels.h"
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -32,6 +34,25 @@ TEST(Float8ValuesTest, TheCornersOfEachType) {
   EXPECT_EQ(value(DType::kFloat8E8M0FNU, 127), 1.0F);
   EXPECT_EQ(value(DType::kFloat8E8M0FNU, 254), std::ldexp(1.0F, 127));
   EXPECT_TRUE(std::isnan(value(DType::kFloat8E8M0FNU, 255)));
+}
+
+// Both ways make the same floats, whatever stands at the end of a run.
+TEST(DequantizeKernelsTest, BothMakeTheSame) {
+  std::vector<std::byte> values;
+  for (int i = 0; i < 256 + 13; ++i) values.push_back(static_cast<std::byte>(i * 7));
+  for (const DType dtype : {DType::kFloat8E4M3FN, DType::kFloat8E5M2, DType::kFloat8E4M3FNUZ,
+                            DType::kFloat8E5M2FNUZ})
+    for (const float scale : {1.0F, 0.37F, -3e-39F, 3e38F, std::numeric_limits<float>::infinity()}) {
+      const auto fast = dequantize_kernels::FindAvx2(dtype);
+      if (!fast || !cast_kernels::HasAvx2()) continue;
+      std::vector<float> a(values.size()), b(values.size());
+      dequantize_kernels::FindScalar(dtype)(values.data(), scale, a.data(), a.size());
+      fast(values.data(), scale, b.data(), b.size());
+      for (size_t i = 0; i < a.size(); ++i)
+        EXPECT_TRUE((std::isnan(a[i]) && std::isnan(b[i])) ||
+                    std::bit_cast<uint32_t>(a[i]) == std::bit_cast<uint32_t>(b[i]))
+            << DTypeName(dtype) << " " << std::to_integer<int>(values[i]) << " * " << scale;
+    }
 }
 
 }  // namespace
