@@ -20,7 +20,7 @@ struct PlanSummary {
   std::string source_kind;  ///< "dcp", "hf", "pt"
   std::string recipe;       ///< the recipe's name
   std::string recipe_why;   ///< on what evidence it was chosen
-  std::string assets_from;  ///< the directory that config and tokenizer come from
+  std::string assets_from;  ///< the directory that config and tokenizer come from; empty: none do
   uint64_t tensors = 0;     ///< written
   uint64_t casts = 0;       ///< of them, converted to another element type
   uint64_t assembled = 0;   ///< of them, put together from more than one chunk

@@ -62,6 +62,13 @@ void PlanConfig(const fs::path& directory, Plan* plan) {
   if (!code) plan->files.push_back({.path = "config.json", .size = size, .copy_of = config.string()});
 }
 
+// Whether any file is copied, or would be but for an edit.
+bool HasAssets(const Plan& plan) {
+  return std::ranges::any_of(plan.files, [](const FilePlan& file) {
+    return !file.copy_of.empty() || file.path == "config.json";
+  });
+}
+
 std::unexpected<Error> NothingToWrite(const Source& source, const Flavors& flavors,
                                       Reporter& reporter) {
   reporter.OnWarning("No model weights found in checkpoint.");
@@ -84,8 +91,7 @@ Result<Plan> PlanOutput(const ConvertRequest& request, MappedSource* mapped, Rep
   if (target.mapping.tensors.empty()) return NothingToWrite(*mapped->source, flavors, reporter);
   Plan plan{.summary = {.source_kind = std::string(mapped->source->kind()),
                         .recipe = flavors.name(),
-                        .recipe_why = flavors.why(),
-                        .assets_from = mapped->assets},
+                        .recipe_why = flavors.why()},
             .checks = std::move(target.mapping.checks),
             .dropped = std::move(target.mapping.dropped),
             .dropped_parts = std::move(target.mapping.dropped_parts),
@@ -103,6 +109,7 @@ Result<Plan> PlanOutput(const ConvertRequest& request, MappedSource* mapped, Rep
     case Kind::kMegatron: RESHARD_TRY(PlanMegatron(std::move(target), &plan)); break;
   }
   if (request.to != Kind::kHf) PlanConfig(mapped->assets, &plan);
+  if (HasAssets(plan)) plan.summary.assets_from = mapped->assets;
   RESHARD_TRY(CheckPlan(plan, catalog,
                         request.to == Kind::kHf ? Replicas::kNone : Replicas::kUniform));
   Summarize(catalog, flavors.text(), RequestJson(request), &plan);

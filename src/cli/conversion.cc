@@ -27,7 +27,7 @@ std::string PlanText(const ConvertRequest& request, const PlanDescription& plan,
   line("source", fmt::format("{} ({})", Printable(request.source), summary.source_kind));
   line("target", fmt::format("{} ({})", Printable(request.destination), TargetText(request)));
   line("recipe", fmt::format("{} ({})", summary.recipe, Printable(summary.recipe_why)));
-  line("assets", Printable(summary.assets_from));
+  line("assets", summary.assets_from.empty() ? "none" : Printable(summary.assets_from));
   line("tensors", fmt::format("{}: {} cast, {} put together from several chunks", summary.tensors,
                               summary.casts, summary.assembled));
   line("reads", FormatByteSize(summary.bytes_read));
@@ -100,7 +100,7 @@ Result<> ConvertAndReport(const ConvertRequest& request, const std::string& plan
   Say(fmt::format("wrote {} ({} of weights and assets in {}) to {} in {:.2f} s\n",
                   Plural(plan.tensors, "tensor"), FormatByteSize(summary.bytes_written),
                   Plural(summary.files, "file"), Printable(request.destination), summary.seconds));
-  if (!summary.missing_assets.empty() || saying.verbose)
+  if (!plan.assets_from.empty() && (!summary.missing_assets.empty() || saying.verbose))
     Say(fmt::format("assets are from {}\n", Printable(plan.assets_from)));
   if (summary.bytes_resumed > 0)
     Say(fmt::format("kept {} that an earlier run had finished\n",

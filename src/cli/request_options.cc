@@ -37,6 +37,7 @@ void RequestOptions::Declare(CLI::App& app) {
       ->group(what);
   app.add_option("--packing", packing, "natural (layer 2 before 10) or lexicographic [natural]")
       ->check(CLI::IsMember({"natural", "lexicographic"}))
+      ->option_text("TEXT")
       ->group(what);
   app.add_option("--dtype", dtype, "keep, bfloat16, float16, float32: --dtype bfloat16 [keep]")
       ->group(what);
@@ -49,6 +50,7 @@ void RequestOptions::Declare(CLI::App& app) {
       ->group(what);
   app.add_option("--weights", weights, "safetensors or bin [safetensors]")
       ->check(CLI::IsMember({"safetensors", "bin"}))
+      ->option_text("TEXT")
       ->group(what);
   app.add_option("--assets-from", assets_from, "config, tokenizer: --assets-from base-model")
       ->group(what);
