@@ -40,6 +40,23 @@ bool IsRowMajor(const Catalog& catalog, const Tensor& tensor, const Chunk& chunk
   return true;
 }
 
+bool Holds(const ChunkSet& chunks, uint32_t chunk) {
+  return chunk < chunks.size() && chunks[chunk];
+}
+
+// The tensors that some of the chunks belong to.
+std::vector<uint32_t> TensorsOf(const ChunkSet& chunks, const Catalog& catalog) {
+  std::vector<uint32_t> found;
+  for (uint32_t number = 0; const Tensor& tensor : catalog.tensors()) {
+    uint32_t chunk = tensor.first_chunk;
+    const uint32_t end = chunk + tensor.chunk_count;
+    while (chunk < end && !Holds(chunks, chunk)) ++chunk;
+    if (chunk < end) found.push_back(number);
+    ++number;
+  }
+  return found;
+}
+
 }  // namespace
 
 ChunkSet ChunksOf(const Plan& plan, const Catalog& catalog) {
@@ -61,12 +78,13 @@ Result<ChunkLayouts> ChunkLayouts::Locate(const ChunkSet& chunks, const Source& 
   layouts.first_byte_.resize(chunks.size());
   std::mutex mutex;  // guards layouts.other_
   std::atomic<bool> stop = false;
-  const auto locate = [&](uint64_t index) -> Result<> {
-    const Tensor& tensor = catalog.tensors()[index];
+  const std::vector<uint32_t> tensors = TensorsOf(chunks, catalog);
+  const auto locate = [&](uint64_t step) -> Result<> {
+    const Tensor& tensor = catalog.tensors()[tensors[step]];
     const auto own = catalog.chunks(tensor);
     for (uint32_t k = 0; k < own.size() && !stop; ++k) {
       const uint32_t chunk = tensor.first_chunk + k;
-      if (chunk >= chunks.size() || !chunks[chunk]) continue;
+      if (!Holds(chunks, chunk)) continue;
       RESHARD_ASSIGN(ChunkLayout layout, source.Locate(tensor, own[k]));
       layouts.first_byte_[chunk] = layout.offset;
       if (IsRowMajor(catalog, tensor, own[k], layout)) continue;
@@ -76,7 +94,7 @@ Result<ChunkLayouts> ChunkLayouts::Locate(const ChunkSet& chunks, const Source& 
     return {};
   };
   const Crew crew{.jobs = jobs, .cancelled = cancelled};
-  RESHARD_TRY(crew.Run(catalog.tensors().size(), &stop, [&] { return StepFn(locate); }));
+  RESHARD_TRY(crew.Run(tensors.size(), &stop, [&] { return StepFn(locate); }));
   return layouts;
 }
 

@@ -1,5 +1,6 @@
 #include "engine/crew.h"
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -16,10 +17,11 @@ constexpr auto kWatchInterval = std::chrono::milliseconds(100);
 
 Result<> Crew::Run(uint64_t count, std::atomic<bool>* stop,
                    const std::function<StepFn()>& make_worker) const {
+  const auto threads_needed = static_cast<unsigned>(std::min<uint64_t>(jobs, count));
   std::atomic<uint64_t> next = 0;
   std::mutex mutex;  // guards what follows
   std::condition_variable changed;
-  unsigned running = jobs;
+  unsigned running = threads_needed;
   std::optional<Error> error;
 
   const auto is_cancelled = [&] { return cancelled && *cancelled; };
@@ -38,7 +40,7 @@ Result<> Crew::Run(uint64_t count, std::atomic<bool>* stop,
   };
   {
     std::vector<std::jthread> threads;
-    for (unsigned i = 0; i < jobs; ++i) threads.emplace_back(work);
+    for (unsigned i = 0; i < threads_needed; ++i) threads.emplace_back(work);
     std::unique_lock lock(mutex);
     for (bool more = true; more;) {
       changed.wait_for(lock, kWatchInterval, [&] { return running == 0; });

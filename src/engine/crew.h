@@ -14,7 +14,7 @@ using StepFn = std::function<Result<>(uint64_t step)>;
 
 /// Threads that share out the steps of a piece of work among them.
 struct Crew {
-  unsigned jobs = 1;                             ///< threads, at least 1
+  unsigned jobs = 1;                             ///< threads at most, at least 1
   const std::atomic<bool>* cancelled = nullptr;  ///< becomes true to stop; may be null
   std::function<void()> watch = [] {};           ///< called by the calling thread about ten times a
                                                  ///< second, and once at the end

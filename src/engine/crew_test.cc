@@ -45,6 +45,16 @@ TEST_P(CrewTest, EachStepIsDoneOnceByWorkersOfOneThreadEach) {
   for (uint64_t i = 0; i < 1000; ++i) ASSERT_EQ(steps[i], i);
 }
 
+TEST_P(CrewTest, NoMoreWorkersAreMadeThanThereAreSteps) {
+  std::atomic<size_t> workers = 0;
+  const Crew crew{.jobs = GetParam()};
+  EXPECT_TRUE(crew.Run(2, &stop_, [&]() -> StepFn {
+    ++workers;
+    return Nothing();
+  }));
+  EXPECT_EQ(workers, std::min(GetParam(), 2u));
+}
+
 TEST_P(CrewTest, WatchIsCalledByTheCallerAndAtTheEnd) {
   std::atomic<uint64_t> done = 0;
   uint64_t seen = 0;
