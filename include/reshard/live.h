@@ -81,8 +81,10 @@ class SharedSave {
   /// Finite values that became infinite in what this process wrote, by tensor.
   std::vector<std::pair<std::string, uint64_t>> overflows() const;
 
-  /// Each process, after all have synced: the checksums of its part of the bytes that were written.
-  Result<std::string> Sum(uint64_t part, uint64_t parts) const;
+  /// Each process, after all have synced: the checksums of its part of the bytes that were written,
+  /// by up to `jobs` threads.
+  Result<std::string> Sum(uint64_t part, uint64_t parts, unsigned jobs,
+                          const std::atomic<bool>* cancelled) const;
 
   /// The first process, with what Sum gave for all parts, in their order: writes the manifest and gives the
   /// output its name.

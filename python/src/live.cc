@@ -102,12 +102,13 @@ void BindLive(nb::module_& m) {
            })
       .def("overflows", &SharedSave::overflows)
       .def("sum",
-           [](const SharedSave& s, uint64_t part, uint64_t parts) {
+           [](const SharedSave& s, uint64_t part, uint64_t parts, unsigned jobs) {
              Listener listener;
-             const std::string sums = listener.Run([&] { return s.Sum(part, parts); });
+             const std::string sums =
+                 listener.Run([&] { return s.Sum(part, parts, jobs, listener.cancelled()); });
              return nb::bytes(sums.data(), sums.size());
            },
-           "part"_a, "parts"_a)
+           "part"_a, "parts"_a, "jobs"_a)
       .def("commit",
            [](SharedSave& s, const std::vector<nb::bytes>& parts) {
              std::vector<std::string> sums;

@@ -14,6 +14,8 @@
 #include "base/endian.h"
 #include "base/try.h"
 #include "checkpoints/live/live_source.h"
+#include "engine/checksum.h"
+#include "engine/crew.h"
 #include "engine/file_job.h"
 #include "engine/shard_writer.h"
 #include "engine/window.h"
@@ -49,6 +51,22 @@ Result<> WriteOwn(const FilePlan& file, const fs::path& directory) {
   for (const Literal& literal : file.literals)
     RESHARD_TRY(out->WriteAt(literal.offset, std::as_bytes(std::span(literal.bytes))));
   return out->SyncAndClose();
+}
+
+// The checksums of the blocks [begin, end) of a file that has been written.
+Result<std::vector<uint64_t>> SumBlocks(const fs::path& path, uint64_t begin, uint64_t end,
+                                        const Crew& crew) {
+  RESHARD_ASSIGN(const auto written, InputFile::Open(FileJob::StagedName(path)));
+  std::vector<uint64_t> sums(end - begin);
+  std::atomic<bool> stop = false;
+  const auto worker = [&]() -> StepFn {
+    return [&](uint64_t step) -> Result<> {
+      RESHARD_ASSIGN(sums[step], SumBlock(*written, begin + step));
+      return {};
+    };
+  };
+  RESHARD_TRY(crew.Run(sums.size(), &stop, worker));
+  return sums;
 }
 
 }  // namespace
@@ -144,25 +162,25 @@ std::vector<std::pair<std::string, uint64_t>> SharedSave::overflows() const {
   return {overflows.begin(), overflows.end()};
 }
 
-Result<std::string> SharedSave::Sum(uint64_t part, uint64_t parts) const {
+Result<std::string> SharedSave::Sum(uint64_t part, uint64_t parts, unsigned jobs,
+                                    const std::atomic<bool>* cancelled) const {
   uint64_t blocks = 0;
   for (const FilePlan& file : state_->plan.files) blocks += BlockCount(file.size);
   const uint64_t begin = blocks * part / parts, end = blocks * (part + 1) / parts;
-  std::string sums;
+  std::string text;
   uint64_t first = 0;  // block of the file, among all
   for (const FilePlan& file : state_->plan.files) {
     const uint64_t last = first + BlockCount(file.size);
     if (first < end && last > begin) {
-      RESHARD_ASSIGN(const auto written,
-                     InputFile::Open(FileJob::StagedName(state_->staging / file.path)));
-      for (uint64_t block = std::max(first, begin); block < std::min(last, end); ++block) {
-        RESHARD_ASSIGN(const uint64_t sum, SumBlock(*written, block - first));
-        AppendLittle(sum, &sums);
-      }
+      RESHARD_ASSIGN(const std::vector<uint64_t> sums,
+                     SumBlocks(state_->staging / file.path, std::max(first, begin) - first,
+                               std::min(last, end) - first,
+                               {.jobs = JobsFor(jobs, 0), .cancelled = cancelled}));
+      for (uint64_t sum : sums) AppendLittle(sum, &text);
     }
     first = last;
   }
-  return sums;
+  return text;
 }
 
 Result<ConvertSummary> SharedSave::Commit(const std::vector<std::string>& parts) {

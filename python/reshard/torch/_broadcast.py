@@ -13,7 +13,7 @@ from reshard import _core
 from reshard._progress import ProgressFn
 
 from . import _ranks
-from ._memory import Read, box_of, cut
+from ._memory import Filled, Read, box_of, cut
 from ._shards import Piece, local_tensor, part_of, pieces, torch_dtype, whole
 
 # Of each of the two buffers: one is filled while the other one is sent.
@@ -41,8 +41,8 @@ def read_and_broadcast(
     group: Any,
     jobs: int,
     on_progress: ProgressFn | None,
-) -> tuple[int, int, dict[str, int]]:
-    """Fills the tensors on all ranks; the first one has `core`: (bytes read, filled, overflows).
+) -> Filled:
+    """Fills the tensors on all ranks; the first one has `core`.
 
     `types` says in which type each of the tensors that some rank wants is sent.
     """
@@ -53,7 +53,7 @@ def read_and_broadcast(
     total = sum(segment.size for segments in buffers for segment in segments)
     device = _device(group)
     memory = [torch.zeros(BUFFER_BYTES + _ALIGNMENT, dtype=torch.uint8) for _ in range(2)]
-    report: list[Any] = [0, 0, {}]
+    filled = Filled()
     error: Exception | None = None
     pending: tuple[Any, torch.Tensor, list[Segment]] | None = None
     done = 0
@@ -63,7 +63,7 @@ def read_and_broadcast(
             host = _sized(memory, turn % 2, segments)
             if core is not None:
                 try:
-                    _read(core, host, segments, jobs, report)
+                    _read(core, host, segments, jobs, filled)
                 except Exception as caught:
                     error = caught
                     host[-1] = _FAILED
@@ -76,7 +76,7 @@ def read_and_broadcast(
                 pending = None
                 break
             for segment in arrived:
-                report[1] += _place(buffer, segment, by_number)
+                filled.bytes_filled += _place(buffer, segment, by_number)
                 done += segment.size
             if on_progress:
                 on_progress(done, total)
@@ -85,7 +85,7 @@ def read_and_broadcast(
         pending[0].wait()
     if error is not None:
         raise error
-    return report[0], report[1], report[2]
+    return filled
 
 
 def _device(group: Any) -> torch.device:
@@ -132,16 +132,15 @@ def _read(
     host: torch.Tensor,
     segments: Sequence[Segment],
     jobs: int,
-    report: list[Any],
+    filled: Filled,
 ) -> None:
     boxes = [
         box_of(segment.number, _view(host, segment), segment.piece.alone()) for segment in segments
     ]
     # All checks are made with the first buffer.
-    answer = core.read(boxes, jobs, 0, 1 if segments[0].offset == report[0] == 0 else 0, None)
-    report[0] += answer["bytes_read"]
-    for name, count in answer["overflows"].items():
-        report[2][name] = report[2].get(name, 0) + count
+    first = segments[0].offset == filled.bytes_read == 0
+    report = core.read(boxes, jobs, 0, 1 if first else 0, None)
+    filled.add(report | {"bytes_filled": 0})  # nothing but a buffer yet
 
 
 def _send(

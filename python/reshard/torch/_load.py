@@ -13,17 +13,16 @@ import torch
 from torch import nn
 
 from reshard import _core, _errors
-from reshard._progress import Progress, reporting, warn
+from reshard._progress import Progress, ProgressFn, reporting, warn
 
 from . import _live, _ranks
 from ._broadcast import read_and_broadcast
 from ._live import Entry, LiveModel
-from ._memory import Read, read_here
+from ._match import Match, Summary, Want, match, some, wanted_names, wants_of
+from ._memory import Filled, Read, read_here
 from ._shards import dtype_name, local_tensor
 
 Read_ = Literal["local", "rank0-broadcast"]
-
-_SHOWN = 5  # names in an error
 
 
 @dataclass(frozen=True)
@@ -44,18 +43,6 @@ class LoadReport:
     bytes_read: int = 0
     seconds: float = 0.0
     overflows: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass
-class _Match:
-    """Which tensor of the checkpoint goes where."""
-
-    pairs: list[tuple[int, Entry]] = field(default_factory=list)
-    # Stored again under another of its names: number, tensor, number of the first.
-    twins: list[tuple[int, Entry, int]] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    unexpected: list[str] = field(default_factory=list)
-    left_out: int = 0
 
 
 def looks_like_hf_weight_dir(path: str | os.PathLike[str] | None) -> bool:
@@ -100,119 +87,58 @@ def load_checkpoint(
     (MappingError) with `strict`, else reported; a tensor of another shape always is one.
     """
     start = time.monotonic()
+    broadcasts = _is_broadcast(read)
+    source = _Source(path, recipe, load_format, from_recipe, from_layout, ignore)
+    with _ranks.agreeing(group):
+        found = _look(model, source, dtype, lora, not broadcasts or _ranks.rank(group) == 0)
+    summary, wants = _told_by_all(found, broadcasts, group)
+    # From here on to the end of a load all ranks know the same, so they decide alike.
+    matched = match(summary, wants, found.wanted, lora, strict)
+    with _ranks.agreeing(group):
+        uninitialized = _make_room(model, found.live, matched, dtype, device, strict)
+    with (
+        reporting(progress, f"loading {summary.kind}") as on_progress,
+        torch.no_grad(),
+        _ranks.agreeing(group),
+    ):
+        filled = _fill(found, summary, matched, broadcasts, group, jobs, on_progress)
+    return LoadReport(
+        kind=summary.kind,
+        recipe=summary.recipe,
+        loaded=tuple(entry.name for _, entry in matched.pairs),
+        missing=tuple(matched.missing),
+        unexpected=tuple(matched.unexpected),
+        left_out=matched.left_out,
+        not_stored=tuple(entry.name for entry in found.live.scratch),
+        uninitialized=tuple(uninitialized),
+        tied=found.tied,
+        bytes_filled=filled.bytes_filled,
+        bytes_read=filled.bytes_read,
+        seconds=time.monotonic() - start,
+        overflows=filled.overflows,
+    )
+
+
+def _is_broadcast(read: str) -> bool:
     if read not in ("local", "rank0-broadcast"):
         raise _errors.make(
             _errors.UsageError,
             found=f"read={read!r}",
             expected="'local' or 'rank0-broadcast'",
         )
-    broadcasts = read == "rank0-broadcast"
-    opened: _Opened | None = None
-    tied = False
-    live = LiveModel([])
-    mine: _Answer | Exception
-    try:
-        tied = _live.restore_tie(model)
-        live = _live.describe(model)
-        _check_types(live, dtype)
-        wanted = _wanted_names(live, lora)
-        if not broadcasts or _ranks.rank(group) == 0:
-            opened = _open(
-                model, path, wanted, recipe, load_format, from_recipe, from_layout, ignore
-            )
-        mine = _Answer(_wants(wanted, dtype), opened.summary() if broadcasts and opened else None)
-    except Exception as caught:
-        mine = caught
-    answers = _ranks.all_well(mine, group)
-    summary = opened.summary() if opened else answers[0].summary
-    assert summary is not None
-    wants = {name: want for answer in answers for name, want in answer.wants.items()}
-    # From here on to the end of a load all ranks know the same, so they decide alike.
-    match = _match(summary, wants, wanted, lora, strict)
-
-    error: Exception | None = None
-    uninitialized: list[str] = []
-    try:
-        _materialize(live, dtype, device)
-        uninitialized = _initialize_rest(model, live, match)
-        if strict and uninitialized:
-            raise _not_initialized(uninitialized)
-    except Exception as caught:
-        error = caught
-    _ranks.agree(error, group)
-
-    bytes_read = bytes_filled = 0
-    overflows: dict[str, int] = {}
-    targets = [Read(number, entry.name, entry.tensor) for number, entry in match.pairs]
-    with reporting(progress, f"loading {summary.kind}") as on_progress, torch.no_grad():
-        try:
-            if broadcasts:
-                report = read_and_broadcast(
-                    opened.core if opened else None,
-                    summary.tensors,
-                    {
-                        number: wants[name].dtype
-                        for number, (name, _, _) in enumerate(summary.tensors)
-                        if name in wants
-                    },
-                    targets,
-                    group,
-                    jobs,
-                    on_progress,
-                )
-            else:
-                assert opened is not None
-                share = (_ranks.rank(group), _ranks.world(group))
-                report = read_here(opened.core, targets, jobs, on_progress, share)
-            bytes_read, bytes_filled, overflows = report
-            if opened is not None:
-                bytes_read += _compare_twins(opened.core, match.twins, jobs)
-        except Exception as caught:
-            error = caught
-        _ranks.agree(error, group)
-    return LoadReport(
-        kind=summary.kind,
-        recipe=summary.recipe,
-        loaded=tuple(entry.name for _, entry in match.pairs),
-        missing=tuple(match.missing),
-        unexpected=tuple(match.unexpected),
-        left_out=match.left_out,
-        not_stored=tuple(entry.name for entry in live.scratch),
-        uninitialized=tuple(uninitialized),
-        tied=tied,
-        bytes_filled=bytes_filled,
-        bytes_read=bytes_read,
-        seconds=time.monotonic() - start,
-        overflows=overflows,
-    )
-
-
-@dataclass
-class _Summary:
-    """What all ranks must know of the checkpoint."""
-
-    kind: str
-    recipe: str
-    tensors: list[tuple[str, str, tuple[int, ...]]]  # under the model's names
-    dropped: int
+    return read == "rank0-broadcast"
 
 
 @dataclass(frozen=True)
-class _Want:
-    """What a rank wants under a name."""
+class _Source:
+    """What is to be opened, and how."""
 
-    entry: str  # its first name in the model
-    shape: tuple[int, ...]
-    dtype: str
-    is_adapter: bool
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """What a rank tells the others before the model is touched."""
-
-    wants: dict[str, _Want]
-    summary: _Summary | None
+    path: str | os.PathLike[str]
+    recipe: str | None
+    load_format: str
+    from_recipe: str
+    from_layout: str
+    ignore: Sequence[str]
 
 
 @dataclass
@@ -220,64 +146,76 @@ class _Opened:
     core: _core.Checkpoint
     rename: Callable[[str], str]
 
-    def summary(self) -> _Summary:
+    def summary(self) -> Summary:
         tensors = [(self.rename(name), dtype, shape) for name, dtype, shape in self.core.tensors()]
-        return _Summary(self.core.kind, self.core.recipe, tensors, len(self.core.dropped()))
+        return Summary(self.core.kind, self.core.recipe, tensors, len(self.core.dropped()))
 
 
-def _open(
-    model: nn.Module,
-    path: str | os.PathLike[str],
-    wanted: Mapping[str, Entry],
-    recipe: str | None,
-    load_format: str,
-    from_recipe: str,
-    from_layout: str,
-    ignore: Sequence[str],
-) -> _Opened:
-    def open_as(source: str, target: str) -> _core.Checkpoint:
+@dataclass(frozen=True)
+class _Found:
+    """What a rank has found before the model is touched."""
+
+    live: LiveModel
+    wanted: dict[str, Entry]
+    wants: dict[str, Want]
+    opened: _Opened | None  # none: another rank reads
+    tied: bool
+
+
+def _look(
+    model: nn.Module, source: _Source, dtype: torch.dtype | None, lora: bool, opens: bool
+) -> _Found:
+    tied = _live.restore_tie(model)
+    live = _live.describe(model)
+    _check_types(live, dtype)
+    wanted = wanted_names(live, lora)
+    opened = _open(model, source, wanted) if opens else None
+    return _Found(live, wanted, wants_of(wanted, dtype), opened, tied)
+
+
+def _told_by_all(found: _Found, broadcasts: bool, group: Any) -> tuple[Summary, dict[str, Want]]:
+    """What the checkpoint holds, as the first rank may have to tell, and what any rank wants."""
+    own = found.opened.summary() if found.opened else None
+    answers = _ranks.gather((found.wants, own if broadcasts else None), group)
+    summary = own or answers[0][1]
+    return summary, {name: want for wants, _ in answers for name, want in wants.items()}
+
+
+def _open(model: nn.Module, source: _Source, wanted: Mapping[str, Entry]) -> _Opened:
+    def open_as(from_recipe: str, to_recipe: str) -> _core.Checkpoint:
         return _core.Checkpoint.open(
-            os.fspath(path),
-            load_format,
-            from_layout,
-            source,
-            target,
+            os.fspath(source.path),
+            source.load_format,
+            source.from_layout,
+            from_recipe,
+            to_recipe,
             "",
             config,
             False,
             True,
-            ignore,
+            source.ignore,
             warn,
         )
 
     config = _live.config_json(model)
     mapping = getattr(_live.base_model(model), "_checkpoint_conversion_mapping", None) or {}
-    if recipe is None and mapping:
-        return _Opened(open_as(from_recipe, ""), lambda name: convert_key(name, mapping))
-    target = _live.runtime_recipe(model) if recipe is None else recipe
+    if source.recipe is None and mapping:
+        return _Opened(open_as(source.from_recipe, ""), lambda name: convert_key(name, mapping))
+    target = _live.runtime_recipe(model) if source.recipe is None else source.recipe
     # A state dict that was saved as it is needs no recipe; what these formats hold never is one.
-    by_recipe = load_format in ("hf", "megatron") or (
-        load_format == "auto" and looks_like_hf_weight_dir(path)
+    by_recipe = source.load_format in ("hf", "megatron") or (
+        source.load_format == "auto" and looks_like_hf_weight_dir(source.path)
     )
-    if from_recipe == "auto" and recipe is None and not by_recipe:
+    if source.from_recipe == "auto" and source.recipe is None and not by_recipe:
         own = open_as("identity", "")
         if own.kind not in ("hf", "megatron") and _holds(own, wanted):
             return _Opened(own, str)
-    return _Opened(open_as(from_recipe, target), str)
+    return _Opened(open_as(source.from_recipe, target), str)
 
 
 def _holds(core: _core.Checkpoint, wanted: Mapping[str, Entry]) -> bool:
     stored = {name: shape for name, _, shape in core.tensors()}
     return all(stored.get(name) == entry.shape for name, entry in wanted.items())
-
-
-def _wants(wanted: Mapping[str, Entry], dtype: torch.dtype | None) -> dict[str, _Want]:
-    wants = {}
-    for name, entry in wanted.items():
-        tensor = entry.tensor
-        own = dtype if dtype and tensor.is_meta and tensor.is_floating_point() else tensor.dtype
-        wants[name] = _Want(entry.name, entry.shape, dtype_name(own), entry.is_adapter)
-    return wants
 
 
 def convert_key(key: str, mapping: Mapping[str, str]) -> str:
@@ -293,87 +231,6 @@ def convert_key(key: str, mapping: Mapping[str, str]) -> str:
     return key
 
 
-def _wanted_names(live: LiveModel, lora: bool) -> dict[str, Entry]:
-    """All names under which a checkpoint may have what the model wants."""
-    wanted: dict[str, Entry] = {}
-    for entry in live.entries:
-        for name in entry.names:
-            key = _live.base_name(name) if lora else name
-            other = wanted.setdefault(key, entry)
-            if other is not entry:
-                raise _errors.make(
-                    _errors.MappingError,
-                    found=f"'{name}' and '{other.name}' would both be filled from '{key}'",
-                    expected="one tensor for each name",
-                    tensor=key,
-                )
-    return wanted
-
-
-def _match(
-    summary: _Summary,
-    wants: Mapping[str, _Want],
-    wanted: Mapping[str, Entry],
-    lora: bool,
-    strict: bool,
-) -> _Match:
-    """Compares the checkpoint with what all ranks want; pairs are this rank's."""
-    match = _Match(left_out=summary.dropped)
-    roots = {name.split(".", 1)[0] for name in wants}
-    found: dict[str, int] = {}  # by a tensor's first name
-    shapes: list[str] = []
-    for number, (name, _, shape) in enumerate(summary.tensors):
-        want = wants.get(name)
-        if want is None:
-            if name.split(".", 1)[0] in roots:
-                match.unexpected.append(name)
-            else:
-                match.left_out += 1
-        elif tuple(shape) != want.shape:
-            shapes.append(
-                f"{name}: {list(shape)} in the checkpoint, {list(want.shape)} in the model"
-            )
-        else:
-            first = found.setdefault(want.entry, number)
-            entry = wanted.get(name)
-            if entry is not None and first == number:
-                match.pairs.append((number, entry))
-            elif entry is not None:
-                match.twins.append((number, entry, first))
-    optional = {want.entry for want in wants.values() if lora and want.is_adapter}
-    entries = dict.fromkeys(want.entry for want in wants.values())
-    match.missing = [name for name in entries if name not in found and name not in optional]
-    if shapes:
-        raise _errors.make(
-            _errors.MappingError,
-            found=f"{len(shapes)} tensors have another shape: {_some(shapes)}",
-            expected="the model's own shapes",
-            help="is this the checkpoint of this model, with this config?",
-        )
-    if strict and (match.missing or match.unexpected):
-        parts = []
-        if match.missing:
-            parts.append(f"{len(match.missing)} missing: {_some(match.missing)}")
-        if match.unexpected:
-            parts.append(f"{len(match.unexpected)} unexpected: {_some(match.unexpected)}")
-        raise _errors.make(
-            _errors.MappingError,
-            found="checkpoint and model do not have the same tensors; " + "; ".join(parts),
-            expected="a tensor for each parameter and persistent buffer, and none besides",
-            tensor=(match.missing + match.unexpected)[0],
-            help="strict=False loads the rest and reports them; recipe= says how names map",
-        )
-    for what, names in (("missing in", match.missing), ("unexpected in", match.unexpected)):
-        if names:
-            warn(f"{len(names)} tensors are {what} the checkpoint: {_some(names)}")
-    return match
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
 def _check_types(live: LiveModel, dtype: torch.dtype | None) -> None:
     for entry in live.entries:
         tensor = entry.tensor
@@ -385,6 +242,22 @@ def _check_types(live: LiveModel, dtype: torch.dtype | None) -> None:
                 tensor=entry.name,
                 help="leave dtype out: what is read is cast to the model's own types",
             )
+
+
+def _make_room(
+    model: nn.Module,
+    live: LiveModel,
+    matched: Match,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+    strict: bool,
+) -> list[str]:
+    """Gives memory to what has none; tells which of it nothing will fill."""
+    _materialize(live, dtype, device)
+    uninitialized = _initialize_rest(model, live, matched)
+    if strict and uninitialized:
+        raise _not_initialized(uninitialized)
+    return uninitialized
 
 
 def _materialize(
@@ -418,9 +291,9 @@ def _materialize(
         entry.was_meta = True
 
 
-def _initialize_rest(model: nn.Module, live: LiveModel, match: _Match) -> list[str]:
+def _initialize_rest(model: nn.Module, live: LiveModel, matched: Match) -> list[str]:
     """Marks memory that nothing fills, lets the model fill it, and tells what is left."""
-    missing = set(match.missing)
+    missing = set(matched.missing)
     rest = [entry for entry in live.entries if entry.was_meta and entry.name in missing]
     rest += [entry for entry in live.scratch if entry.was_meta]
     if not rest:
@@ -455,11 +328,34 @@ def _not_initialized(names: Sequence[str]) -> _errors.Error:
     return _errors.make(
         _errors.MappingError,
         found=f"{len(names)} tensors were on the meta device and no checkpoint holds them: "
-        f"{_some(names)}",
+        f"{some(names)}",
         expected="buffers that are not saved made by the model itself",
         tensor=names[0],
         help="build the model with those buffers in memory, or fill them after strict=False",
     )
+
+
+def _fill(
+    found: _Found,
+    summary: Summary,
+    matched: Match,
+    broadcasts: bool,
+    group: Any,
+    jobs: int,
+    on_progress: ProgressFn | None,
+) -> Filled:
+    core = found.opened.core if found.opened else None
+    if broadcasts:
+        filled = read_and_broadcast(
+            core, summary.tensors, matched.types, matched.reads(), group, jobs, on_progress
+        )
+    else:
+        assert core is not None
+        share = (_ranks.rank(group), _ranks.world(group))
+        filled = read_here(core, matched.reads(), jobs, on_progress, share)
+    if core is not None:
+        filled.bytes_read += _compare_twins(core, matched.twins, jobs)
+    return filled
 
 
 def _compare_twins(core: _core.Checkpoint, twins: list[tuple[int, Entry, int]], jobs: int) -> int:
@@ -469,7 +365,7 @@ def _compare_twins(core: _core.Checkpoint, twins: list[tuple[int, Entry, int]], 
         if _origins(core, number) == _origins(core, first):
             continue  # the recipe repeats it
         other = torch.empty_like(entry.tensor)
-        total += read_here(core, [Read(number, entry.name, other)], jobs, None, (0, 0))[0]
+        total += read_here(core, [Read(number, entry.name, other)], jobs, None, (0, 0)).bytes_read
         if not torch.equal(local_tensor(entry.tensor), local_tensor(other)):
             raise _errors.make(
                 _errors.SourceError,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -12,9 +13,7 @@ from reshard import _core
 from reshard._progress import ProgressFn
 
 from ._shards import Piece, address, dtype_name, local_tensor, part_of, pieces
-
-# What is on its way to an accelerator at one time.
-STAGE_BYTES = 16 << 20
+from ._stage import STAGE_BYTES, Stage, on_host
 
 Box = tuple[int, str, tuple[int, ...], tuple[int, ...], int, tuple[int, ...]]
 
@@ -28,36 +27,47 @@ class Read:
     tensor: torch.Tensor
 
 
+@dataclass
+class Filled:
+    """What has been done to fill tensors."""
+
+    bytes_read: int = 0
+    bytes_filled: int = 0
+    overflows: dict[str, int] = field(default_factory=dict)
+
+    def add(self, report: Mapping[str, Any]) -> None:
+        """What one call of the library has done."""
+        self.bytes_read += report["bytes_read"]
+        self.bytes_filled += report["bytes_filled"]
+        for name, count in report["overflows"].items():
+            self.overflows[name] = self.overflows.get(name, 0) + count
+
+
 def read_here(
     core: _core.Checkpoint,
     reads: Sequence[Read],
     jobs: int,
     on_progress: ProgressFn | None,
     checks: tuple[int, int],
-) -> tuple[int, int, dict[str, int]]:
-    """Fills what this rank has of the tensors: (bytes read, bytes filled, overflows).
+) -> Filled:
+    """Fills what this rank has of the tensors.
 
     `checks` is this rank's share of the checkpoint's checks: its number, and of how many.
     """
     direct: list[Box] = []
-    staged: list[tuple[Read, Piece]] = []
+    staged: list[tuple[int, torch.Tensor, Piece]] = []
     for read in reads:
         local = local_tensor(read.tensor)
         for piece in pieces(read.tensor):
-            if local.device.type == "cpu":
+            if on_host(local):
                 direct.append(box_of(read.number, local, piece))
             else:
-                staged.append((read, piece))
-    report = core.read(direct, jobs, *checks, on_progress)
-    total = [report["bytes_read"], report["bytes_filled"]]
-    overflows = dict(report["overflows"])
-    for group in _groups(staged):
-        bytes_read, bytes_filled, more = _read_staged(core, group, jobs)
-        total[0] += bytes_read
-        total[1] += bytes_filled
-        for name, count in more.items():
-            overflows[name] = overflows.get(name, 0) + count
-    return total[0], total[1], overflows
+                staged.append((read.number, local, piece))
+    filled = Filled()
+    filled.add(core.read(direct, jobs, *checks, None if staged else on_progress))
+    if staged:
+        _read_staged(core, staged, jobs, on_progress, filled)
+    return filled
 
 
 def box_of(number: int, local: torch.Tensor, piece: Piece) -> Box:
@@ -87,32 +97,36 @@ def cut(piece: Piece, item_size: int, most: int) -> Iterator[Piece]:
         )
 
 
-def _groups(staged: Sequence[tuple[Read, Piece]]) -> Iterator[list[tuple[Read, Piece]]]:
-    group: list[tuple[Read, Piece]] = []
-    size = 0
-    for read, piece in staged:
-        for part in cut(piece, read.tensor.element_size(), STAGE_BYTES):
-            bytes_ = read.tensor.element_size() * part.numel
-            if group and size + bytes_ > STAGE_BYTES:
-                yield group
-                group, size = [], 0
-            group.append((read, part))
-            size += bytes_
-    if group:
-        yield group
-
-
 def _read_staged(
-    core: _core.Checkpoint, group: Sequence[tuple[Read, Piece]], jobs: int
-) -> tuple[int, int, dict[str, int]]:
+    core: _core.Checkpoint,
+    staged: Sequence[tuple[int, torch.Tensor, Piece]],
+    jobs: int,
+    on_progress: ProgressFn | None,
+    filled: Filled,
+) -> None:
+    stage = Stage()
     boxes: list[Box] = []
     copies: list[tuple[torch.Tensor, torch.Tensor]] = []
-    for read, piece in group:
-        local = local_tensor(read.tensor)
-        host = torch.empty(piece.extent, dtype=local.dtype)
-        boxes.append(box_of(read.number, host, piece.alone()))
-        copies.append((part_of(local, piece), host))
-    report = core.read(boxes, jobs, 0, 0, None)
-    for target, host in copies:
-        target.copy_(host)
-    return report["bytes_read"], report["bytes_filled"], report["overflows"]
+    total = filled.bytes_filled + sum(
+        piece.numel * local.element_size() for _, local, piece in staged
+    )
+
+    def flush() -> None:
+        filled.add(core.read(boxes, jobs, 0, 0, None))
+        for target, host in copies:
+            target.copy_(host)
+        boxes.clear()
+        copies.clear()
+        stage.clear()
+        if on_progress:
+            on_progress(filled.bytes_filled, total)
+
+    for number, local, whole in staged:
+        for piece in cut(whole, local.element_size(), STAGE_BYTES):
+            target = part_of(local, piece)
+            if not stage.fits(target):
+                flush()
+            host = stage.take(target)
+            boxes.append(box_of(number, host, piece.alone()))
+            copies.append((target, host))
+    flush()

@@ -71,23 +71,29 @@ def all_well(mine: T | Exception, group: Group = None) -> list[T]:
     return answers
 
 
-def agree(error: Exception | None, group: Group = None) -> None:
-    """Raises this rank's error, or else the first one that another rank has."""
-    all_well(error, group)
-
-
 @contextmanager
-def together(group: Group = None) -> Iterator[None]:
-    """Work of each rank by itself: where one fails all raise, and the text names the rank."""
+def agreeing(group: Group = None) -> Iterator[None]:
+    """Work of each rank by itself: where one fails all raise, their own error or another rank's."""
     error: Exception | None = None
     try:
         yield
     except Exception as caught:
         error = caught
-        if world(group) > 1:
+    all_well(error, group)
+
+
+@contextmanager
+def together(group: Group = None) -> Iterator[None]:
+    """As `agreeing`, and the text names the rank."""
+    with agreeing(group):
+        try:
+            yield
+        except Exception as caught:
+            if world(group) == 1:
+                raise
             error = _portable(caught)
             error.args = (f"{error}\n  {'on rank':<9} {rank(group)}",)
-    agree(error, group)
+            raise error from caught
 
 
 def _portable(error: Exception) -> _errors.Error:

@@ -33,6 +33,7 @@ from ._catalog import (
     layout_of,
 )
 from ._shards import Piece, dtype_name, local_tensor, part_of
+from ._stage import Stage, on_host
 
 # How long a new file may take to be seen on the other machines of a network file system.
 _SEEN_WITHIN = 15.0
@@ -288,9 +289,10 @@ class _Writer:
         self._core = core
         self._rank = rank
         self._on_progress = on_progress
-        self._jobs = max(1, len(os.sched_getaffinity(0)) // _ranks_here())
+        self._jobs = _jobs()
         self._group: list[_Memory] = []
         self._held: list[torch.Tensor] = []  # keeps the group's memory
+        self._stage = Stage()
         self._bytes = 0
         self.digests: dict[tuple[str, Box], int] = {}  # of boxes that others have too
 
@@ -301,13 +303,20 @@ class _Writer:
             owned = tensor.owners[box] == self._rank
             if not owned and not tensor.compared:
                 continue
-            part = part_of(local, piece).resolve_conj().resolve_neg().cpu()
+            part = self._to_host(part_of(local, piece).resolve_conj().resolve_neg())
             if tensor.compared:
                 dense = part.contiguous()
                 size = dense.numel() * dense.element_size()
                 self.digests[tensor.name, box] = _core.digest(dense.data_ptr(), size)
             if owned:
                 self._add(tensor.name, piece, part)
+
+    def _to_host(self, part: torch.Tensor) -> torch.Tensor:
+        if on_host(part):
+            return part
+        if not self._stage.fits(part):
+            self.flush()
+        return self._stage.take(part).copy_(part)
 
     def _add(self, name: str, piece: Piece, part: torch.Tensor) -> None:
         self._group.append((name, piece.start, part.data_ptr(), tuple(part.stride())))
@@ -319,10 +328,13 @@ class _Writer:
     def flush(self) -> None:
         self._core.write(self._group, self._jobs, self._on_progress)
         self._group, self._held, self._bytes = [], [], 0
+        self._stage.clear()
 
 
-def _ranks_here() -> int:
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 0)) or _ranks.world()
+def _jobs() -> int:
+    """This rank's share of the machine's processors."""
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", 0)) or _ranks.world()
+    return max(1, len(os.sched_getaffinity(0)) // ranks_here)
 
 
 def _compare_copies(digests: Sequence[Mapping[tuple[str, Box], int]]) -> None:
@@ -347,7 +359,7 @@ def _compare_copies(digests: Sequence[Mapping[tuple[str, Box], int]]) -> None:
 
 def _commit(core: _core.SharedSave, group: _ranks.Group) -> dict[str, Any]:
     with _ranks.together(group):
-        own = core.sum(_ranks.rank(group), _ranks.world(group))
+        own = core.sum(_ranks.rank(group), _ranks.world(group), _jobs())
     sums = _ranks.gather(own, group)
     report: dict[str, Any] = {}
     with _ranks.together(group):
