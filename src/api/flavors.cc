@@ -180,13 +180,14 @@ Result<Flavors> ChooseFlavors(const ConvertRequest& request, const Source& sourc
 
 Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& source,
                                  const Flavors& flavors, const ModelConfig& config,
+                                 const ModelConfig& stored_config,
                                  const std::vector<Regex>& ignore, const CastRules& casts,
                                  const HubStyle& style) {
   RESHARD_ASSIGN(const std::string form, FormOf(request, flavors));
   TargetTensors target;
   Mapping& mapping = target.mapping;
   RESHARD_ASSIGN(mapping, SourceTensors(source.catalog(), ignore));
-  if (request.dequantize) RESHARD_TRY(Dequantize(config, &mapping));
+  if (request.dequantize) RESHARD_TRY(Dequantize(stored_config, &mapping));
   // What the request leaves out by expression, no recipe promises.
   const bool whole = request.ignore.empty() && (request.only.empty() || IsPart(request.only));
   // With a recipe that knows no ranks each rank's tensor is one of its own.

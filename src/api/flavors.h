@@ -27,15 +27,18 @@ struct Flavors {
 Result<Flavors> ChooseFlavors(const ConvertRequest& request, const Source& source,
                               const ModelConfig& config);
 
-/// The target's tensors, in their types, as views of the source's: by name, and, for a Megatron
-/// target, by rank.
+/// The target's tensors, in their types, as views of the source's.
 struct TargetTensors {
   Mapping mapping;                  ///< whole tensors
   std::vector<RankTensor> ranks;    ///< a Megatron target's
   Layout layout;
 };
+
+/// By name, and, for a Megatron target, by rank. `config` is the model's, `stored_config` the one that
+/// lies with the source: it says how the weights are quantized.
 Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& source,
                                  const Flavors& flavors, const ModelConfig& config,
+                                 const ModelConfig& stored_config,
                                  const std::vector<Regex>& ignore, const CastRules& casts,
                                  const HubStyle& style);
 

@@ -90,8 +90,12 @@ Result<MappedSource> MapSource(const ConvertRequest& request, std::unique_ptr<So
     RESHARD_ASSIGN(mapped.like, ReadLikeness(request.like));
   }
   RESHARD_ASSIGN(mapped.flavors, ChooseFlavors(request, from, config));
-  RESHARD_ASSIGN(mapped.target, MapTensors(request, from, mapped.flavors, config, rules.ignore,
-                                           rules.casts, StyleFor(request, mapped.like)));
+  // A model in memory knows its sizes, but not how its weights were stored.
+  const ModelConfig stored =
+      request.dequantize ? ReadModelConfig(mapped.assets).value_or(ModelConfig()) : ModelConfig();
+  RESHARD_ASSIGN(mapped.target,
+                 MapTensors(request, from, mapped.flavors, config, stored, rules.ignore,
+                            rules.casts, StyleFor(request, mapped.like)));
   for (const std::string& warning : mapped.target.mapping.warnings) reporter.OnWarning(warning);
   RESHARD_TRY(CheckMapping(mapped.target.mapping, from.catalog()));
   return mapped;

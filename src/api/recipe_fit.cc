@@ -130,7 +130,7 @@ Result<> Prove(const RecipeFitRequest& request, const Source& source, const Reci
                                .to = hub ? Kind::kDcp : Kind::kHf,
                                .hub_form = request.hub_form};
   RESHARD_ASSIGN(const TargetTensors target,
-                 MapTensors(convert, source, flavors, config, {}, {}, {}));
+                 MapTensors(convert, source, flavors, config, {}, {}, {}, {}));
   return CheckMapping(target.mapping, source.catalog());
 }
 

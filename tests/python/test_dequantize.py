@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from harness import checkpoints, cli, compare, tiny_text
-from harness.float8 import BLOCK, FLOAT8, grid, noise, product, scales_of, write
+from harness.float8 import BLOCK, FLOAT8, noise, product, quantize, scales_of, write
 from safetensors.torch import load_file, save_file
 from transformers.integrations.finegrained_fp8 import Fp8Dequantize
 
@@ -99,38 +99,15 @@ def test_what_overflows_is_counted(tmp_path: Path, out: Path) -> None:
 SIZE = 12  # of a block: no size of the tiny models is a multiple
 
 
-def quantized(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """In blocks, as the largest value of each says."""
-    scales = torch.empty(grid(tuple(tensor.shape), [SIZE, SIZE]))
-    values = torch.empty(tensor.shape, dtype=torch.float8_e4m3fn)
-    for row in range(scales.shape[0]):
-        for column in range(scales.shape[1]):
-            where = (
-                slice(SIZE * row, SIZE * row + SIZE),
-                slice(SIZE * column, SIZE * column + SIZE),
-            )
-            scales[row, column] = tensor[where].abs().max().float() / 448
-            values[where] = (tensor[where].float() / scales[row, column]).to(values.dtype)
-    return values, scales
-
-
 @pytest.fixture
 def model(tmp_path: Path) -> tuple[Path, Path]:
     """A model with its linear layers in float8, and the same as PyTorch dequantizes it."""
     plain = tiny_text.save("qwen3-moe", tmp_path / "plain", torch.bfloat16)
-    fp8, dequantized = {}, {}
-    for name, tensor in load_file(plain / "model.safetensors").items():
-        if name.endswith("_proj.weight"):
-            fp8[name], fp8[f"{name}_scale_inv"] = quantized(tensor)
-            dequantized[name] = product(
-                fp8[name], fp8[f"{name}_scale_inv"], block=[SIZE, SIZE]
-            )
-        else:
-            fp8[name] = dequantized[name] = tensor
-    save_file(dequantized, plain / "model.safetensors", {"format": "pt"})
     config = json.loads((plain / "config.json").read_text())
-    source = write(tmp_path / "fp8", fp8, [SIZE, SIZE], **config)
-    return source, plain
+    weights = load_file(plain / "model.safetensors")
+    products = quantize(tmp_path / "fp8", weights, config, SIZE)
+    save_file(products, plain / "model.safetensors", {"format": "pt"})
+    return tmp_path / "fp8", plain
 
 
 def test_a_model_to_megatron(model: tuple[Path, Path], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import reshard.torch
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from harness import cli, live_models, ranks
+from harness import cli, float8, live_models, ranks
 from reshard.compat import mindspeed
 from reshard.torch._load import convert_key
 from safetensors.torch import load_file, save_file
@@ -397,6 +397,36 @@ def test_values_are_cast_to_the_models_types(checkpoints: Path) -> None:
             checkpoints / "llama" / "hf",
             dtype=torch.bfloat16,
             progress=False,
+        )
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3-moe"])
+@pytest.mark.parametrize("read", READS)
+def test_float8_weights_are_multiplied_by_their_scales(
+    checkpoints: Path, name: str, read: str, tmp_path: Path
+) -> None:
+    """The model's config says nothing of blocks: the one beside the weights does."""
+    hub = checkpoints / name / "hf"
+    config = json.loads((hub / "config.json").read_text())
+    products = float8.quantize(tmp_path / "fp8", load_file(hub / "model.safetensors"), config, 12)
+    plain = tmp_path / "plain"
+    shutil.copytree(hub, plain)
+    save_file(products, plain / "model.safetensors", {"format": "pt"})
+    models = []
+    for directory, dequantize in ((tmp_path / "fp8", True), (plain, False)):
+        models.append(live_models.on_meta(name))
+        reshard.torch.load_checkpoint(
+            models[-1],
+            directory,
+            dequantize=dequantize,
+            read=read,
+            dtype=torch.bfloat16,
+            progress=False,
+        )
+    assert not differences(*models)
+    with pytest.raises(reshard.MappingError, match="dequantize=True"):
+        reshard.torch.load_checkpoint(
+            live_models.on_meta(name), tmp_path / "fp8", read=read, progress=False
         )
 
 

@@ -65,6 +65,7 @@ def load_checkpoint(
     load_format: str = "auto",
     from_recipe: str = "auto",
     from_layout: str = "",
+    dequantize: bool = False,
     ignore: Sequence[str] = (),
     device: torch.device | str | None = None,
     group: Any = None,
@@ -80,15 +81,15 @@ def load_checkpoint(
     not be seen by others.
 
     `recipe` is the flavor of the model's names, told from its class if not given; `from_recipe`
-    that of the checkpoint. With `lora` the weights below PEFT's adapters are filled, not the
-    adapters.
+    that of the checkpoint. With `dequantize` float8 weights are multiplied by their scales. With
+    `lora` the weights below PEFT's adapters are filled, not the adapters.
 
     Everything is looked at before the model is touched. A tensor without its like is an error
     (MappingError) with `strict`, else reported; a tensor of another shape always is one.
     """
     start = time.monotonic()
     broadcasts = _is_broadcast(read)
-    source = _Source(path, recipe, load_format, from_recipe, from_layout, ignore)
+    source = _Source(path, recipe, load_format, from_recipe, from_layout, dequantize, ignore)
     with _ranks.agreeing(group):
         found = _look(model, source, dtype, lora, not broadcasts or _ranks.rank(group) == 0)
     summary, wants = _told_by_all(found, broadcasts, group)
@@ -138,6 +139,7 @@ class _Source:
     load_format: str
     from_recipe: str
     from_layout: str
+    dequantize: bool
     ignore: Sequence[str]
 
 
@@ -191,7 +193,7 @@ def _open(model: nn.Module, source: _Source, wanted: Mapping[str, Entry]) -> _Op
             to_recipe,
             "",
             config,
-            False,
+            source.dequantize,
             True,
             source.ignore,
             warn,

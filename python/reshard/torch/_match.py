@@ -144,12 +144,15 @@ def _check_complete(found: Match) -> None:
     lists = (("missing", found.missing), ("unexpected", found.unexpected))
     parts = [f"{len(names)} {what}: {some(names)}" for what, names in lists if names]
     if parts:
+        scaled = any(name.endswith(("_scale_inv", ".weight_scale")) for name in found.unexpected)
         raise _errors.make(
             _errors.MappingError,
             found="checkpoint and model do not have the same tensors; " + "; ".join(parts),
             expected="a tensor for each parameter and persistent buffer, and none besides",
             tensor=(found.missing + found.unexpected)[0],
-            help="strict=False loads the rest and reports them; recipe= says how names map",
+            help="dequantize=True multiplies float8 weights with their scales"
+            if scaled
+            else "strict=False loads the rest and reports them; recipe= says how names map",
         )
 
 

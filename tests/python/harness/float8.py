@@ -60,3 +60,33 @@ def noise(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> torch.Te
 
 def scales_of(shape: list[int], seed: int = 1) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 0.01 + 1e-4
+
+
+def quantized(tensor: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """In square blocks, as the largest value of each says."""
+    scales = torch.empty(grid(tuple(tensor.shape), [size, size]))
+    values = torch.empty(tensor.shape, dtype=torch.float8_e4m3fn)
+    for row in range(scales.shape[0]):
+        for column in range(scales.shape[1]):
+            where = (
+                slice(size * row, size * row + size),
+                slice(size * column, size * column + size),
+            )
+            scales[row, column] = tensor[where].abs().max().float() / 448
+            values[where] = (tensor[where].float() / scales[row, column]).to(values.dtype)
+    return values, scales
+
+
+def quantize(
+    directory: Path, weights: dict[str, torch.Tensor], config: dict[str, Any], size: int
+) -> dict[str, torch.Tensor]:
+    """Writes a model with its linear layers in float8; gives the products of what it wrote."""
+    fp8, products = {}, {}
+    for name, tensor in weights.items():
+        fp8[name] = products[name] = tensor
+        if name.endswith("_proj.weight"):
+            fp8[name], fp8[f"{name}_scale_inv"] = quantized(tensor, size)
+            scales = fp8[f"{name}_scale_inv"]
+            products[name] = product(fp8[name], scales, tensor.dtype, [size, size])
+    write(directory, fp8, [size, size], **config)
+    return products
