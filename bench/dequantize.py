@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """How fast float8 weights become bfloat16: 1.1 GB to 2.1 GB.
 
-In alternating runs of reshard, of the same with PyTorch (bench/torch_dequantize.py) and of a copy of
-what comes out, `cp -r OUT X && sync`.
+In alternating runs of reshard, of the same with PyTorch (bench/torch_dequantize.py) and of a copy
+of what comes out, `cp -r OUT X && sync`.
 
     python3 bench/dequantize.py [--rounds N] [--json]
 

@@ -1,7 +1,7 @@
 """The conversion that `--dequantize` is measured against, and the model that both take.
 
-As the publishers' scripts do it, on a CPU: each file is loaded whole, each float8 weight multiplied by
-its scales, and the file saved again.
+As the publishers' scripts do it, on a CPU: each file is loaded whole, each float8 weight multiplied
+by its scales, and the file saved again.
 
     python bench/torch_dequantize.py make DIR           1.1 GB of float8 in two files
     python bench/torch_dequantize.py convert SRC DST

@@ -295,7 +295,8 @@ def open(
     flavor such as "megatron-core", or a file) they have the hub's, and with `to` another flavor's
     ("transformers-runtime"): whole, and as the wanted names' layout has them, fused or split.
     With `dequantize` float8 weights are float32 tensors, multiplied by their scales, and a read may
-    ask for another type. `from_` and `from_layout` are as on the command line: "megatron", "tp=2,pp=2".
+    ask for another type. `from_` and `from_layout` are as on the command line: "megatron",
+    "tp=2,pp=2".
     """
     core = _core.Checkpoint.open(
         os.fspath(path),

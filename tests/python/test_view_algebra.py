@@ -164,9 +164,11 @@ class Composition:
 def bits(array: np.ndarray) -> bytes:
     """Its bytes; of NaN none but that it is one."""
     array = np.ascontiguousarray(array)
-    return np.where(array != array, array.dtype.type(np.nan), array).tobytes() if (
-        array.dtype.kind == "f"
-    ) else array.tobytes()
+    return (
+        np.where(array != array, array.dtype.type(np.nan), array).tobytes()
+        if (array.dtype.kind == "f")
+        else array.tobytes()
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")

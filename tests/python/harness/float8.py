@@ -17,7 +17,10 @@ FLOAT8 = {
 
 
 def write(
-    directory: Path, tensors: dict[str, torch.Tensor], block: list[int] | None = BLOCK, **config: Any
+    directory: Path,
+    tensors: dict[str, torch.Tensor],
+    block: list[int] | None = BLOCK,
+    **config: Any,
 ) -> Path:
     directory.mkdir()
     save_file(tensors, directory / "model.safetensors", {"format": "pt"})
