@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from harness import checkpoints, cli, compare, reference, titan_models
+from harness import checkpoints, cli, compare, float8, reference, titan_models
 from harness.titan_models import NAMES, RECIPES, Tensors, Titan
 from harness.titan_reference import INNER, hub_of, titan_of
 from safetensors.torch import load_file, save_file
@@ -343,3 +343,13 @@ class TestDeepSeek:
             cli.MAPPING, "convert", source, out, "--to", "dcp", "--recipe", "torchtitan"
         )
         assert "the scale of a quantized weight" in done.stderr
+
+    def test_a_quantized_model_is_dequantized(
+        self, titan: Titan, tmp_path: Path, out: Path
+    ) -> None:
+        """As the hub has DeepSeek-V3: linear layers and experts in float8, with scales by blocks."""
+        hub = hub_of(titan, titan.state_dict())
+        products = float8.quantize(tmp_path / "hub", hub, titan.hub_config, 12)
+        assert sum(not torch.equal(products[name], hub[name]) for name in hub) > len(hub) / 2
+        to_dcp(tmp_path / "hub", out, "--dequantize", "--dtype", "float32")
+        compare.assert_same_tensors(reference.load(out), titan_of(titan, products))
