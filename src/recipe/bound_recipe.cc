@@ -125,6 +125,21 @@ std::optional<int64_t> BoundRecipe::LookUp(size_t scope, std::string_view name) 
   return std::nullopt;
 }
 
+const std::vector<int64_t>* BoundRecipe::LookUpList(size_t scope, std::string_view name) const {
+  for (const std::string& root : recipe_->scopes()[scope].roots) {
+    const std::string path = root.empty() ? std::string(name) : fmt::format("{}.{}", root, name);
+    if (const auto* list = config_->List(path)) return list;
+  }
+  return nullptr;
+}
+
+Result<std::optional<int64_t>> BoundRecipe::Evaluate(const Expression& expression, size_t scope,
+                                                     std::optional<int64_t> layer) const {
+  return expression.Evaluate(
+      [&](std::string_view name) { return layer && name == "layer" ? layer : LookUp(scope, name); },
+      [&](std::string_view name) { return LookUpList(scope, name); });
+}
+
 Result<BoundRecipe> BoundRecipe::Bind(const Recipe& recipe, const ModelConfig& config,
                                       Sizes environment) {
   BoundRecipe bound;
@@ -140,15 +155,11 @@ Result<BoundRecipe> BoundRecipe::Bind(const Recipe& recipe, const ModelConfig& c
     const size_t number = bound.sizes_.size();
     bound.sizes_.emplace_back();
     for (const auto& [name, expression] : scope.sizes) {
-      RESHARD_ASSIGN(const auto value, name_file(expression.Evaluate([&](std::string_view asked) {
-                       return bound.LookUp(number, asked);
-                     })));
+      RESHARD_ASSIGN(const auto value, name_file(bound.Evaluate(expression, number)));
       if (value) bound.sizes_[number][name] = *value;
     }
     for (const auto& [part, expression] : scope.layers) {
-      RESHARD_ASSIGN(const auto value, name_file(expression.Evaluate([&](std::string_view asked) {
-                       return bound.LookUp(number, asked);
-                     })));
+      RESHARD_ASSIGN(const auto value, name_file(bound.Evaluate(expression, number)));
       if (value) bound.layers_.emplace(part, *value);
     }
   }
@@ -156,9 +167,7 @@ Result<BoundRecipe> BoundRecipe::Bind(const Recipe& recipe, const ModelConfig& c
     for (const Rule& rule : recipe.rules()) {
       if (TurnOf(rule) != turn) continue;
       if (rule.when) {
-        RESHARD_ASSIGN(const auto holds, name_file(rule.when->Evaluate([&](std::string_view asked) {
-                         return bound.LookUp(rule.scope, asked);
-                       })));
+        RESHARD_ASSIGN(const auto holds, name_file(bound.Evaluate(*rule.when, rule.scope)));
         if (holds.value_or(0) == 0) continue;
       }
       for (const Rule* other : bound.active_)
@@ -191,9 +200,7 @@ Result<> BoundRecipe::CheckRefusals(const LayoutRequest& layout) const {
     }
   for (const Refusal& refusal : recipe_->refusals()) {
     if (!refusal.when) continue;
-    RESHARD_ASSIGN(const auto holds, refusal.when->Evaluate([&](std::string_view asked) {
-      return bound.LookUp(refusal.scope, asked);
-    }));
+    RESHARD_ASSIGN(const auto holds, bound.Evaluate(*refusal.when, refusal.scope));
     if (holds.value_or(0) != 0)
       return std::unexpected(Error{.kind = ErrorKind::kMapping,
                                    .file = recipe_->name(),
@@ -227,24 +234,33 @@ std::string BoundRecipe::PartOf(const std::string& hub) const {
 
 std::optional<int64_t> BoundRecipe::CrossIndex(const Rule& rule, const IndexMap& map, int64_t value,
                                                bool to_hub) const {
-  const Scope& scope = recipe_->scopes()[rule.scope];
   if (map.offset) {
-    const auto offset =
-        map.offset->Evaluate([&](std::string_view asked) { return LookUp(rule.scope, asked); });
+    const auto offset = Evaluate(*map.offset, rule.scope);
     if (!offset || !*offset) return std::nullopt;
     if (**offset == INT64_MIN) return std::nullopt;
     return CheckedAdd(value, to_hub ? -**offset : **offset);
   }
-  for (const std::string& root : scope.roots) {
-    const auto* table = config_->List(root.empty() ? map.table : root + "." + map.table);
-    if (!table) continue;
-    if (!to_hub)
-      return value >= 0 && value < std::ssize(*table) ? std::optional((*table)[value])
-                                                      : std::nullopt;
-    const auto at = std::ranges::find(*table, value);
-    return at == table->end() ? std::nullopt : std::optional(at - table->begin());
+  const auto* table = LookUpList(rule.scope, map.table);
+  if (!table) return std::nullopt;
+  if (!to_hub)
+    return value >= 0 && value < std::ssize(*table) ? std::optional((*table)[value]) : std::nullopt;
+  const auto at = std::ranges::find(*table, value);
+  return at == table->end() ? std::nullopt : std::optional(at - table->begin());
+}
+
+Result<bool> BoundRecipe::IsIn(const Rule& rule, int64_t number, bool hub) const {
+  int64_t layer = number;
+  for (const auto& [here, map] : rule.index) {
+    if (here != "layer" && map.from != "layer") continue;
+    const auto crossed = CrossIndex(rule, map, number, !hub);
+    if (!crossed || *crossed < 0) return false;
+    if (hub == (here == "layer")) layer = *crossed;
   }
-  return std::nullopt;
+  for (const LayerCondition& where : rule.where) {
+    RESHARD_ASSIGN(const auto holds, Evaluate(where.holds, where.scope, layer));
+    if (holds.value_or(0) == 0) return false;
+  }
+  return true;
 }
 
 // The captures as the other side's names have them.

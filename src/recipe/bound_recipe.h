@@ -47,6 +47,11 @@ class BoundRecipe {
   std::optional<Match> FindHere(std::string_view name) const { return Find(name, false); }
   std::optional<Match> FindHub(std::string_view name) const { return Find(name, true); }
 
+  /// Whether a layer has what the rule takes, as its `where` and its `index` say. `number` is what
+  /// stands for the layer in names of that side. Errors are of kind kMapping: a condition that
+  /// cannot be computed.
+  Result<bool> IsIn(const Rule& rule, int64_t number, bool hub) const;
+
   /// The part of the model that a hub tensor, in any spelling, belongs to: "llm", "vit"; empty
   /// where no rule says.
   std::string PartOf(const std::string& hub) const;
@@ -98,6 +103,9 @@ class BoundRecipe {
   class Translation;
   std::optional<Match> Find(std::string_view name, bool hub) const;
   std::optional<int64_t> LookUp(size_t scope, std::string_view name) const;
+  const std::vector<int64_t>* LookUpList(size_t scope, std::string_view name) const;
+  Result<std::optional<int64_t>> Evaluate(const Expression& expression, size_t scope,
+                                          std::optional<int64_t> layer = std::nullopt) const;
   std::optional<Captures> Cross(const Rule& rule, const Captures& from, bool to_hub) const;
   std::optional<int64_t> CrossIndex(const Rule& rule, const IndexMap& map, int64_t value,
                                     bool to_hub) const;

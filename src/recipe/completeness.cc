@@ -6,7 +6,9 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <string>
 #include <tuple>
+#include <vector>
 
 #include "base/try.h"
 #include "recipe/index_text.h"
@@ -19,12 +21,23 @@ Error Missing(std::string tensor, std::string found, std::string expected) {
                .tensor = std::move(tensor),
                .found = std::move(found),
                .expected = std::move(expected),
-               .help =
-                   "is a file of the source missing, or does the recipe not fit the model? A "
-                   "rule for what some models lack says optional = true"};
+               .help = "is a file of the source missing, or does the recipe or config.json not fit "
+                       "the model? A rule for what some models lack says optional = true, one for "
+                       "some of the layers says where"};
 }
 
 using Numbers = std::set<int64_t>;
+
+constexpr int64_t kMaxLayers = 1 << 16;  // no model has as many
+
+// The pattern's text with a number in place of one capture: a name, where it has no other.
+std::string NameIn(const Pattern& pattern, const std::string& capture, int64_t number) {
+  std::string text = pattern.text();
+  const std::string braced = fmt::format("{{{}}}", capture);
+  if (const size_t at = text.find(braced); at != std::string::npos)
+    text.replace(at, braced.size(), fmt::to_string(number));
+  return text;
+}
 
 std::string Numbered(const Pattern& pattern, Captures captures, const std::string& capture,
                      int64_t number) {
@@ -32,41 +45,12 @@ std::string Numbered(const Pattern& pattern, Captures captures, const std::strin
   return pattern.Fill(captures);
 }
 
-// The layers that tensors of one rule are of.
-struct Layers {
-  Numbers numbers{};
-  const Pattern* pattern = nullptr;
-  std::string capture{};
-  Captures example{};
-};
-using LayersByRule = std::map<const Rule*, Layers>;
-
-// A table of the config says which layers have what such a rule makes.
-bool HasTable(const Rule& rule) {
-  const auto index = rule.index.find("layer");
-  return index != rule.index.end() && !index->second.table.empty();
-}
-
-// Where a layer lacks what others have, a rule must hold there that holds in none of those: dense
-// layers among those with experts.
-Result<> CheckLayers(const LayersByRule& rules, int64_t count) {
-  for (const auto& [rule, layers] : rules) {
-    if (rule->optional || HasTable(*rule) || std::ssize(layers.numbers) == count) continue;
-    const auto stands_in = [&](int64_t layer) {
-      return std::ranges::any_of(rules, [&](const auto& other) {
-        return other.second.numbers.contains(layer) &&
-               std::ranges::none_of(
-                   layers.numbers, [&](int64_t own) { return other.second.numbers.contains(own); });
-      });
-    };
-    for (int64_t layer = 0; layer < count; ++layer)
-      if (!layers.numbers.contains(layer) && !stands_in(layer))
-        return std::unexpected(Missing(
-            Numbered(*layers.pattern, layers.example, layers.capture, layer),
-            fmt::format("it is not there, but that of layer {} is", *layers.numbers.begin()),
-            fmt::format("all of {} layers", count)));
-  }
-  return {};
+// The values of all captures but one, as a key.
+std::string Others(const Captures& captures, const std::string& but) {
+  std::string others;
+  for (const auto& [capture, value] : captures)
+    if (capture != but) others.append(value).push_back('\n');
+  return others;
 }
 
 // On one stage that it does not share with a layer.
@@ -74,46 +58,118 @@ bool StandsAlone(const Rule& rule) {
   return rule.stage.place != Stage::Place::kEvery && rule.stage.place != Stage::Place::kLayer;
 }
 
+// Whether every model has what the rule takes. One that takes what others leave can know that only
+// where it says in which layers it does.
+bool Promises(const Rule& rule) {
+  return rule.kind == Rule::Kind::kMove && !rule.optional &&
+         (!rule.otherwise || !rule.where.empty());
+}
+
+std::string WhereText(const Rule& rule) {
+  std::string text;
+  for (const LayerCondition& where : rule.where)
+    text += fmt::format("{}{}", text.empty() ? "" : " and ", where.holds.text());
+  return text;
+}
+
+// In which layers a tensor has been found: all that its name captures beside the layer is alike.
+struct Series {
+  Numbers layers{};
+  const Pattern* pattern = nullptr;
+  Captures example{};
+};
+
+// Layers that are counted together: those of a part, or in the hub those behind one prefix.
+struct Group {
+  int64_t count = 0;
+  std::map<const Rule*, std::map<std::pair<size_t, std::string>, Series>> found{};
+};
+
+// Of one side's names, that they are all that the recipe says of a model.
 class Completeness {
  public:
-  Completeness(const BoundRecipe& recipe, const std::vector<NamedView>& tensors)
-      : recipe_(recipe), tensors_(tensors) {}
+  Completeness(const BoundRecipe& recipe, const std::vector<NamedView>& tensors, bool hub)
+      : recipe_(recipe), tensors_(tensors), hub_(hub), promised_(PromisedLayers(recipe)) {}
 
   Result<> Run() {
     for (const NamedView& tensor : tensors_) {
-      const auto match = recipe_.FindHere(tensor.name);
+      const std::string name = hub_ ? recipe_.Canonical(tensor.name) : tensor.name;
+      const auto match = hub_ ? recipe_.FindHub(name) : recipe_.FindHere(name);
       if (!match) continue;
-      found_.insert(match->rule);
+      tables_.insert(match->rule->table);
+      if (match->rule->kind == Rule::Kind::kMove)
+        made_.insert(Counterpart(*match->rule).text());
       RESHARD_TRY(CountLayer(*match, tensor.name));
-      RESHARD_TRY(CountExpert(*match, tensor.name));
+      if (!hub_) RESHARD_TRY(CountExpert(*match, tensor.name));
     }
     for (const auto& [rule, experts] : experts_) RESHARD_TRY(CheckExperts(*rule, experts));
-    for (const auto& [part, rules] : layers_) RESHARD_TRY(CheckLayers(rules, counts_.at(part)));
-    return CheckPromises();
+    for (const auto& [name, group] : groups_) RESHARD_TRY(CheckGroup(group));
+    for (const Rule* rule : recipe_.rules()) RESHARD_TRY(CheckPromise(*rule));
+    return {};
   }
 
  private:
   // By the other captures: the numbers, and an example.
   using Experts = std::map<std::string, std::pair<Numbers, Captures>>;
 
+  // The layers of a recipe that deals nothing out, where [layers] says how many there are: then it
+  // promises all of them, and what stands in none.
+  static std::optional<int64_t> PromisedLayers(const BoundRecipe& recipe) {
+    if (recipe.recipe().deals_out() || recipe.layers().size() != 1) return std::nullopt;
+    return recipe.layers().begin()->second;
+  }
+
+  const Pattern& NameOf(const Rule& rule, size_t member = 0) const {
+    return (hub_ ? rule.hub : rule.here)[member];
+  }
+
+  const Pattern& Counterpart(const Rule& rule) const {
+    return (hub_ ? rule.here : rule.hub)[0];
+  }
+
+  // Which capture counts layers.
+  std::string CaptureOf(const Rule& rule) const {
+    const auto index = rule.index.find("layer");
+    return hub_ && index != rule.index.end() ? index->second.from : "layer";
+  }
+
+  // Which layers the rule's are counted with; nothing where it is of none.
+  std::optional<std::string> GroupOf(const Rule& rule, size_t member = 0) const {
+    if (rule.kind != Rule::Kind::kMove && rule.kind != Rule::Kind::kCopy) return std::nullopt;
+    const bool staged = rule.stage.place == Stage::Place::kLayer;
+    if (!hub_) return staged ? std::optional(rule.stage.part) : std::nullopt;
+    const std::string& text = NameOf(rule, member).text();
+    const size_t number = text.find(fmt::format("{{{}}}", CaptureOf(rule)));
+    if (number == std::string::npos || (!staged && !promised_)) return std::nullopt;
+    return text.substr(0, number);
+  }
+
+  // How many layers there are, where that is known beforehand.
+  std::optional<int64_t> LayersOf(const Rule& rule) const {
+    if (hub_) return promised_;
+    const auto known = recipe_.layers().find(rule.stage.part);
+    return known == recipe_.layers().end() ? std::nullopt : std::optional(known->second);
+  }
+
   Result<> CountLayer(const BoundRecipe::Match& match, const std::string& name) {
     const Rule& rule = *match.rule;
-    if (rule.stage.place != Stage::Place::kLayer) return {};
-    const auto layer = ParseIndex(match.captures.at("layer"));
-    const auto known = recipe_.layers().find(rule.stage.part);
-    const bool is_known = known != recipe_.layers().end();
-    int64_t& count = counts_[rule.stage.part];
-    if (is_known) count = known->second;
-    if (!layer || (is_known && *layer >= count))
-      return std::unexpected(
-          Missing(name, "the model has no such layer",
-                  is_known ? fmt::format("layers 0 to {}", count - 1) : "a number from 0 on"));
-    count = std::max(count, *layer + 1);
-    Layers& layers = layers_[rule.stage.part][&rule];
-    layers.numbers.insert(*layer);
-    layers.pattern = &rule.here[match.member];
-    layers.capture = "layer";
-    layers.example = match.captures;
+    const auto group_name = GroupOf(rule, match.member);
+    if (!group_name) return {};
+    const std::string capture = CaptureOf(rule);
+    const auto layer = ParseIndex(match.captures.at(capture));
+    const auto known = LayersOf(rule);
+    // An index counts layers of its own in the hub.
+    const bool limited = known && !(hub_ && !rule.index.empty());
+    if (!layer || *layer >= (limited ? *known : kMaxLayers))
+      return std::unexpected(Missing(
+          name, "the model has no such layer",
+          limited ? fmt::format("layers 0 to {}", *known - 1) : "a number from 0 on, of a layer"));
+    Group& group = groups_[*group_name];
+    group.count = std::max({group.count, *layer + 1, known.value_or(0)});
+    Series& series = group.found[&rule][{match.member, Others(match.captures, capture)}];
+    series.layers.insert(*layer);
+    series.pattern = &NameOf(rule, match.member);
+    series.example = match.captures;
     return {};
   }
 
@@ -122,10 +178,7 @@ class Completeness {
     if (rule.ep.empty() || !match.captures.contains(rule.ep)) return {};
     const auto expert = ParseIndex(match.captures.at(rule.ep));
     if (!expert) return std::unexpected(Missing(name, "it is of no expert", "a number from 0 on"));
-    std::string others;
-    for (const auto& [capture, value] : match.captures)
-      if (capture != rule.ep) others += value + "\n";
-    auto& [numbers, example] = experts_[&rule][others];
+    auto& [numbers, example] = experts_[&rule][Others(match.captures, rule.ep)];
     numbers.insert(*expert);
     example = match.captures;
     return {};
@@ -153,93 +206,98 @@ class Completeness {
     return {};
   }
 
-  // What stands on one stage is named alone: it is there or it is forgotten. Of a choice of names
-  // one is enough.
-  Result<> CheckPromises() const {
-    std::set<size_t> kept;  // tables of the recipe
-    for (const Rule* rule : found_) kept.insert(rule->table);
-    for (const Rule* rule : recipe_.rules()) {
-      const bool promised = rule->kind == Rule::Kind::kMove && !rule->optional &&
-                            !rule->otherwise && rule->here[0].CaptureNames().empty() &&
-                            StandsAlone(*rule) && layers_.contains(rule->stage.part);
-      if (promised && !kept.contains(rule->table))
-        return std::unexpected(Missing(rule->here[0].text(), "it is not there",
-                                       fmt::format("it, as '{}' of the hub", rule->hub[0].text())));
+  // Of each number below `count` whether it is one of a layer that the rule is of. A table of the
+  // config may go further.
+  Result<std::vector<bool>> ExpectedLayers(const Rule& rule, int64_t count) const {
+    const auto index = rule.index.find("layer");
+    const bool has_table = hub_ && index != rule.index.end() && !index->second.table.empty();
+    std::vector<bool> layers;
+    for (int64_t layer = 0; layer < kMaxLayers && (layer < count || has_table); ++layer) {
+      RESHARD_ASSIGN(const bool in, recipe_.IsIn(rule, layer, hub_));
+      if (layer >= count && !in) break;
+      layers.push_back(in);
+    }
+    return layers;
+  }
+
+  // What one layer has, each has; where the rule says which, those and no others.
+  Result<> CheckGroup(const Group& group) const {
+    for (const auto& [rule, all] : group.found) {
+      RESHARD_ASSIGN(const auto expected, ExpectedLayers(*rule, group.count));
+      for (const auto& [key, series] : all) RESHARD_TRY(CheckSeries(*rule, series, expected));
     }
     return {};
   }
 
+  Result<> CheckSeries(const Rule& rule, const Series& series,
+                       const std::vector<bool>& expected) const {
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const auto layer = static_cast<int64_t>(i);
+      if (series.layers.contains(layer) == expected[i]) continue;
+      std::string name = Numbered(*series.pattern, series.example, CaptureOf(rule), layer);
+      const std::string where = WhereText(rule);
+      if (!expected[i])
+        return std::unexpected(
+            Missing(std::move(name), "the model has none in this layer",
+                    where.empty() ? "a layer that its index leads to"
+                                  : fmt::format("one in the layers where {}", where)));
+      return std::unexpected(Missing(
+          std::move(name),
+          fmt::format("it is not there, but that of layer {} is", *series.layers.begin()),
+          where.empty() ? fmt::format("all of {} layers", expected.size())
+                        : fmt::format("all layers where {}", where)));
+    }
+    return {};
+  }
+
+  // What a rule promises is there: alone, or in its first layer. Of a choice of names one is
+  // enough, and of rules that make the same of several names.
+  Result<> CheckPromise(const Rule& rule) const {
+    if (!Promises(rule) || tables_.contains(rule.table)) return {};
+    if (made_.contains(Counterpart(rule).text())) return {};
+    if (hub_ ? !promised_ : !HasPart(rule)) return {};
+    const Pattern& pattern = NameOf(rule);
+    std::string name = pattern.text();
+    if (const auto group_name = GroupOf(rule)) {
+      const auto group = groups_.find(*group_name);
+      const int64_t found = group == groups_.end() ? 0 : group->second.count;
+      RESHARD_ASSIGN(const auto expected,
+                     ExpectedLayers(rule, std::max(found, LayersOf(rule).value_or(0))));
+      const auto first = std::ranges::find(expected, true);
+      if (first == expected.end()) return {};
+      name = NameIn(pattern, CaptureOf(rule), first - expected.begin());
+    } else if (!pattern.CaptureNames().empty()) {
+      return {};
+    }
+    return std::unexpected(
+        Missing(name, "it is not there",
+                fmt::format("it, as '{}' {}", Counterpart(rule).text(),
+                            hub_ ? "here" : "of the hub")));
+  }
+
+  // Whether the source has the part of the model that the rule is of, and it is on certain stages.
+  bool HasPart(const Rule& rule) const {
+    return rule.stage.place != Stage::Place::kEvery && groups_.contains(rule.stage.part);
+  }
+
   const BoundRecipe& recipe_;
   const std::vector<NamedView>& tensors_;
-  std::set<const Rule*> found_;
+  const bool hub_;
+  const std::optional<int64_t> promised_;
+  std::set<size_t> tables_;          // of the recipe, whose rules have taken a name
+  std::set<std::string> made_;       // what those call it on the other side
   std::map<const Rule*, Experts> experts_;
-  std::map<std::string, LayersByRule> layers_;  // by part
-  std::map<std::string, int64_t> counts_;       // of layers, by part
+  std::map<std::string, Group> groups_;
 };
 
 }  // namespace
 
 Result<> CheckComplete(const BoundRecipe& recipe, const std::vector<NamedView>& tensors) {
-  return Completeness(recipe, tensors).Run();
+  return Completeness(recipe, tensors, false).Run();
 }
-
-namespace {
-
-// Which of a rule's captures counts layers in the hub's names.
-std::string LayerCapture(const Rule& rule) {
-  const auto index = rule.index.find("layer");
-  return index == rule.index.end() ? "layer" : index->second.from;
-}
-
-// The layers of a recipe that deals nothing out, where [layers] says how many there are: then it
-// promises all of them, and what stands in none.
-std::optional<int64_t> PromisedLayers(const BoundRecipe& recipe) {
-  if (recipe.recipe().deals_out() || recipe.layers().size() != 1) return std::nullopt;
-  return recipe.layers().begin()->second;
-}
-
-Result<> CheckHubPromises(const BoundRecipe& recipe, const std::set<size_t>& kept) {
-  for (const Rule* rule : recipe.rules())
-    if (rule->kind == Rule::Kind::kMove && !rule->optional && !rule->otherwise &&
-        rule->hub[0].CaptureNames().empty() && !kept.contains(rule->table))
-      return std::unexpected(Missing(rule->hub[0].text(), "it is not there",
-                                     fmt::format("it, as '{}' here", rule->here[0].text())));
-  return {};
-}
-
-}  // namespace
 
 Result<> CheckHubComplete(const BoundRecipe& recipe, const std::vector<NamedView>& tensors) {
-  const std::optional<int64_t> promised = PromisedLayers(recipe);
-  std::map<std::string, LayersByRule> groups;  // by what stands before the number
-  std::map<std::string, int64_t> counts;
-  std::set<size_t> kept;  // tables of the recipe
-  for (const NamedView& tensor : tensors) {
-    const auto match = recipe.FindHub(recipe.Canonical(tensor.name));
-    if (!match) continue;
-    const Rule& rule = *match->rule;
-    kept.insert(rule.table);
-    const std::string capture = LayerCapture(rule);
-    const auto at = match->captures.find(capture);
-    if (rule.kind != Rule::Kind::kMove || at == match->captures.end() || HasTable(rule) ||
-        (rule.stage.place != Stage::Place::kLayer && !promised))
-      continue;
-    const auto layer = ParseIndex(at->second);
-    if (!layer) continue;
-    if (promised && rule.index.empty() && *layer >= *promised)
-      return std::unexpected(Missing(tensor.name, "the model has no such layer",
-                                     fmt::format("layers 0 to {}", *promised - 1)));
-    const Pattern& pattern = rule.hub[match->member];
-    const std::string group = pattern.text().substr(0, pattern.text().find("{" + capture + "}"));
-    Layers& layers = groups[group][&rule];
-    layers.numbers.insert(*layer);
-    layers.pattern = &pattern;
-    layers.capture = capture;
-    layers.example = match->captures;
-    counts[group] = std::max({counts[group], *layer + 1, promised.value_or(0)});
-  }
-  for (const auto& [group, rules] : groups) RESHARD_TRY(CheckLayers(rules, counts[group]));
-  return promised ? CheckHubPromises(recipe, kept) : Result<>();
+  return Completeness(recipe, tensors, true).Run();
 }
 
 Result<> CheckUsesLayout(const BoundRecipe& recipe, const Layout& layout) {

@@ -10,16 +10,15 @@
 namespace reshard {
 
 /// Proves that whole tensors, in the recipe's own names, are all that its rules say of a model
-/// whose layers are dealt out: every layer of a part has what another one has, or something else in
-/// its place; every expert is there; what the first or the last stage holds is there; and as many
-/// layers and experts as the config says. Rules that are `optional` may find nothing. A recipe
-/// without layers on stages promises nothing. Errors are of kind kMapping and name a tensor that is
-/// missing.
+/// whose layers are dealt out. Each rule's tensors are there, unless it is `optional` or of a part
+/// that the model lacks; what one layer has each layer has, or where the rule says so (`where`, or a
+/// table of its `index`) those layers and no others; every expert is there; and as many layers and
+/// experts as the config says. Nothing stands in for what is missing. A recipe without layers on
+/// stages promises nothing. Errors are of kind kMapping and name a tensor that is missing.
 Result<> CheckComplete(const BoundRecipe& recipe, const std::vector<NamedView>& tensors);
 
-/// The same of the hub's names, as far as layers go: none of those that stand under one prefix may
-/// lack what others have. A recipe without stages promises that where it has `[layers]`: as many
-/// layers as those say, and all that its rules name without a capture. Errors are of kind kMapping.
+/// The same of the hub's names, whose layers are counted together by what stands before their
+/// number. A recipe without stages promises it where [layers] says how many layers there are.
 Result<> CheckHubComplete(const BoundRecipe& recipe, const std::vector<NamedView>& tensors);
 
 /// Proves that every size of the layout is one that some rule cuts or deals out by: otherwise all

@@ -21,9 +21,14 @@ struct Expression::Node {
 namespace {
 
 // Operators by how strongly they bind, weakest first.
-constexpr std::array<std::array<std::string_view, 6>, 6> kLevels = {
-    {{"or"}, {"and"}, {"==", "!=", "<=", ">=", "<", ">"}, {"??"}, {"+", "-"}, {"*", "/"}}};
-constexpr std::array<std::string_view, 3> kWords = {"and", "or", "not"};
+constexpr std::array<std::array<std::string_view, 7>, 6> kLevels = {
+    {{"or"},
+     {"and"},
+     {"==", "!=", "<=", ">=", "<", ">", "in"},
+     {"??"},
+     {"+", "-"},
+     {"*", "/", "%"}}};
+constexpr std::array<std::string_view, 4> kWords = {"and", "or", "not", "in"};
 constexpr size_t kComparisons = 2;  // the level that `not` applies to
 constexpr int kMaxDepth = 64;
 constexpr size_t kMaxText = 1000;
@@ -33,11 +38,18 @@ bool IsWordChar(char c) {
          c == '.';
 }
 
+// As Python has it: the remainder of a negative number is not negative.
+std::optional<int64_t> Remainder(int64_t a, int64_t b) {
+  if (b <= 0) return std::nullopt;
+  return a % b < 0 ? a % b + b : a % b;
+}
+
 std::optional<int64_t> Combine(std::string_view op, int64_t a, int64_t b) {
   if (op == "+") return CheckedAdd(a, b);
   if (op == "-") return b == INT64_MIN ? std::nullopt : CheckedAdd(a, -b);
   if (op == "*") return CheckedMul(a, b);
   if (op == "/") return b <= 0 || a % b != 0 ? std::nullopt : std::optional(a / b);
+  if (op == "%") return Remainder(a, b);
   if (op == "==") return a == b;
   if (op == "!=") return a != b;
   if (op == "<") return a < b;
@@ -94,7 +106,12 @@ class Expression::Parser {
       more = false;
       for (std::string_view op : kLevels[level]) {
         if (!Take(op)) continue;
+        const size_t right_at = at_;
         RESHARD_ASSIGN(NodePtr right, Level(level + 1));
+        if (op == "in" && right->op != "name") {
+          at_ = right_at;
+          return Fault("the name of a list");
+        }
         left = std::make_shared<Node>(Node{.op = std::string(op), .inputs = {left, right}});
         more = true;
         break;
@@ -156,22 +173,32 @@ std::vector<std::string> Expression::Names() const {
 
 void Expression::AddNames(const Node& node, std::vector<std::string>* names) {
   if (node.op == "name") names->push_back(node.name);
+  if (node.op == "in") return AddNames(*node.inputs[0], names);
   for (const NodePtr& input : node.inputs) AddNames(*input, names);
 }
 
-Result<std::optional<int64_t>> Expression::Evaluate(const LookUp& look_up) const {
-  auto value = Evaluate(*root_, look_up);
+Result<std::optional<int64_t>> Expression::Evaluate(const LookUp& look_up,
+                                                    const LookUpList& look_up_list) const {
+  auto value = Evaluate(*root_, look_up, look_up_list);
   if (!value) value.error().found = fmt::format("'{}': {}", text_, value.error().found);
   return value;
 }
 
-Result<std::optional<int64_t>> Expression::Evaluate(const Node& node, const LookUp& look_up) {
+Result<std::optional<int64_t>> Expression::Evaluate(const Node& node, const LookUp& look_up,
+                                                    const LookUpList& look_up_list) {
   if (node.op == "number") return node.number;
   if (node.op == "name") return look_up(node.name);
-  RESHARD_ASSIGN(const std::optional<int64_t> first, Evaluate(*node.inputs[0], look_up));
+  RESHARD_ASSIGN(const std::optional<int64_t> first,
+                 Evaluate(*node.inputs[0], look_up, look_up_list));
   if (node.op == "not") return first.value_or(0) == 0;
   if (node.op == "??" && first) return first;
-  RESHARD_ASSIGN(const std::optional<int64_t> second, Evaluate(*node.inputs[1], look_up));
+  if (node.op == "in") {
+    const auto* list = look_up_list ? look_up_list(node.inputs[1]->name) : nullptr;
+    return first && list ? std::optional<int64_t>(std::ranges::find(*list, *first) != list->end())
+                         : std::nullopt;
+  }
+  RESHARD_ASSIGN(const std::optional<int64_t> second,
+                 Evaluate(*node.inputs[1], look_up, look_up_list));
   if (node.op == "??") return second;
   if (node.op == "and") return first.value_or(0) != 0 && second.value_or(0) != 0;
   if (node.op == "or") return first.value_or(0) != 0 || second.value_or(0) != 0;

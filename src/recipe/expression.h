@@ -16,9 +16,12 @@ namespace reshard {
 /// What a name in an expression stands for; nothing where it is unknown.
 using LookUp = std::function<std::optional<int64_t>(std::string_view name)>;
 
-/// Arithmetic over whole numbers and names: `+ - * /`, `== != < <= > >=`, `and or not`, `??` (the
-/// first that is known), parentheses; they bind as in Python, `??` stronger than a comparison.
-/// Truth is 1 or 0. An unknown name makes what it is part of unknown; `not` of it is 1, `and` and
+/// The list that a name behind `in` stands for; null where it is unknown.
+using LookUpList = std::function<const std::vector<int64_t>*(std::string_view name)>;
+
+/// Arithmetic over whole numbers and names: `+ - * / %`, `== != < <= > >=`, `in` a list, `and or
+/// not`, `??` (the first that is known), parentheses; they bind and count as in Python, `??` stronger
+/// than a comparison. Truth is 1 or 0. An unknown name makes what it is part of unknown; `not` of it is 1, `and` and
 /// `or` take it for 0.
 class Expression {
  public:
@@ -26,18 +29,20 @@ class Expression {
   static Result<Expression> Parse(std::string_view text);
 
   /// Division must be exact and nothing may overflow: errors of kind kMapping.
-  Result<std::optional<int64_t>> Evaluate(const LookUp& look_up) const;
+  Result<std::optional<int64_t>> Evaluate(const LookUp& look_up,
+                                          const LookUpList& look_up_list = {}) const;
 
   const std::string& text() const { return text_; }
 
-  /// The names in it, in the order of the text.
+  /// The names of numbers in it, in the order of the text.
   std::vector<std::string> Names() const;
 
  private:
   class Parser;
   struct Node;
   using NodePtr = std::shared_ptr<const Node>;
-  static Result<std::optional<int64_t>> Evaluate(const Node& node, const LookUp& look_up);
+  static Result<std::optional<int64_t>> Evaluate(const Node& node, const LookUp& look_up,
+                                                 const LookUpList& look_up_list);
   static void AddNames(const Node& node, std::vector<std::string>* names);
 
   std::string text_;

@@ -23,8 +23,14 @@ std::optional<int64_t> LookUpName(std::string_view name) {
   return std::nullopt;
 }
 
+// The list "some" has 1 and 6.
+const std::vector<int64_t>* LookUpSome(std::string_view name) {
+  static const std::vector<int64_t> kSome = {1, 6};
+  return name == "some" ? &kSome : nullptr;
+}
+
 std::optional<int64_t> Value(std::string_view text) {
-  return *Expression::Parse(text)->Evaluate(LookUpName);
+  return *Expression::Parse(text)->Evaluate(LookUpName, LookUpSome);
 }
 
 TEST(ExpressionTest, BindsAsInPython) {
@@ -39,6 +45,27 @@ TEST(ExpressionTest, BindsAsInPython) {
   EXPECT_THAT(Value("not (a and b)"), Optional(0));
   EXPECT_THAT(Value("0 or 0 and 1"), Optional(0));
   EXPECT_THAT(Value("a!=b"), Optional(1));
+}
+
+TEST(ExpressionTest, RemaindersAreAsInPython) {
+  EXPECT_THAT(Value("7 % 3"), Optional(1));
+  EXPECT_THAT(Value("(0 - 7) % 3"), Optional(2));
+  EXPECT_THAT(Value("1 + 7 % 3 * 2"), Optional(3));
+  EXPECT_EQ(Value("7 % x"), std::nullopt);
+  EXPECT_FALSE(Expression::Parse("a % zero")->Evaluate(LookUpName));
+}
+
+TEST(ExpressionTest, InAList) {
+  EXPECT_THAT(Value("a in some"), Optional(1));
+  EXPECT_THAT(Value("b in some"), Optional(0));
+  EXPECT_THAT(Value("b - 2 in some and not b in some"), Optional(1));
+  EXPECT_EQ(Value("x in some"), std::nullopt);
+  EXPECT_EQ(Value("a in none"), std::nullopt) << "a list that is not there";
+  EXPECT_THAT(Value("not a in none"), Optional(1));
+  EXPECT_FALSE(Expression::Parse("a in 3"));
+  EXPECT_FALSE(Expression::Parse("a in some + 1"));
+  EXPECT_FALSE(Expression::Parse("in in some"));
+  EXPECT_THAT(Expression::Parse("layer in some or b")->Names(), ElementsAre("layer", "b"));
 }
 
 TEST(ExpressionTest, UnknownNames) {

@@ -44,14 +44,17 @@ struct ModelConfig::Reader {
 
   void List(const dom::array& array, const std::string& path) {
     std::vector<int64_t> numbers;
+    int64_t place = 0;
     for (const dom::element item : array) {
       int64_t number;
       std::string_view text;
       if (item.get(text) == simdjson::SUCCESS) {
         Value(item, path, kMaxDepth);
+        config.lists_[fmt::format("{}.{}", path, text)].push_back(place++);
         if (path == "architectures") config.architectures_.emplace_back(text);
       } else if (item.get(number) == simdjson::SUCCESS) {
         numbers.push_back(number);
+        ++place;
       } else {
         return;
       }

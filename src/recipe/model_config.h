@@ -14,8 +14,9 @@ namespace reshard {
 
 /// The whole numbers, flags and texts of a model's config.json, by dotted path
 /// ("text_config.hidden_size"). A text is a flag of the path with it behind
-/// ("text_config.model_type.qwen2"), as is each of a list of texts. Other values (fractions, null)
-/// count as absent. A value.
+/// ("text_config.model_type.qwen2"), as is each of a list of texts, which is a list of the places
+/// where it stands, too ("layer_types.full_attention"). Other values (fractions, null) count as
+/// absent. A value.
 class ModelConfig {
  public:
   /// A config without any value.

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include "recipe/bound_recipe.h"
-#include "recipe/completeness.h"
 #include "recipe/model_config.h"
 #include "recipe/recipe.h"
 #include "view/lower.h"
@@ -233,40 +232,6 @@ TEST(IncludeTest, ItsConditionIsOneOfEveryRule) {
   EXPECT_THAT(hub_names(R"({"architectures": ["Old"]})"), ElementsAre("new.w"));
 }
 
-// A recipe that deals nothing out, of layers with either a or b.
-constexpr const char* kLayers = R"(
-[layers]
-llm = "count"
-[[rule]]
-hub  = "head"
-here = "head"
-[[rule]]
-hub  = "model.{layer}.{norm|a|b}"
-here = "layers.{layer}.{norm|a|b}"
-)";
-
-TEST(HubCompletenessTest, OfARecipeWithoutStagesFollowsLayers) {
-  const auto missing = [](const std::string& recipe_text, const std::vector<std::string>& names) {
-    const Recipe recipe = Read(recipe_text);
-    const ModelConfig config = Config(R"({"count": 2})");
-    std::vector<NamedView> tensors;
-    for (const std::string& name : names)
-      tensors.push_back({name, View::Source(0, DType::kFloat32, {1})});
-    const auto checked = CheckHubComplete(*BoundRecipe::Bind(recipe, config, {}), tensors);
-    return checked ? "" : checked.error().tensor;
-  };
-  EXPECT_EQ(missing(kLayers, {"head", "model.0.norm", "model.0.a", "model.1.norm", "model.1.b"}),
-            "");
-  EXPECT_EQ(missing(kLayers, {"head", "model.0.norm", "model.0.a", "model.1.a"}), "model.1.norm");
-  EXPECT_EQ(missing(kLayers, {"head", "model.0.norm"}), "model.1.norm");
-  EXPECT_EQ(missing(kLayers, {"model.0.norm", "model.1.norm"}), "head");
-  EXPECT_EQ(missing(kLayers, {"head", "model.0.norm", "model.1.norm", "model.2.norm"}),
-            "model.2.norm");
-  // Without [layers] nothing is promised.
-  const std::string no_layers = std::string(kLayers).substr(std::string(kLayers).find("[[rule]]"));
-  EXPECT_EQ(missing(no_layers, {"model.0.norm", "model.2.a"}), "");
-}
-
 TEST(ModelConfigTest, TextsAreFlags) {
   const ModelConfig config = Config(
       R"({"architectures": ["A", "B"], "sub": {"type": "mla"}, "sizes": [1, 2], "mix": [1, "x"]})");
@@ -278,6 +243,8 @@ TEST(ModelConfigTest, TextsAreFlags) {
   ASSERT_NE(config.List("sizes"), nullptr);
   EXPECT_THAT(*config.List("sizes"), ElementsAre(1, 2));
   EXPECT_EQ(config.List("mix"), nullptr);
+  ASSERT_NE(config.List("architectures.B"), nullptr);
+  EXPECT_THAT(*config.List("architectures.B"), ElementsAre(1)) << "the places where it stands";
 }
 
 }  // namespace

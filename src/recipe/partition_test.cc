@@ -6,7 +6,9 @@
 #include <rapidcheck.h>
 
 #include <algorithm>
-#include <set>
+#include <functional>
+#include <string>
+#include <vector>
 
 #include "recipe/completeness.h"
 #include "recipe/recipe_test_support.h"

@@ -108,6 +108,20 @@ TEST(RecipeChecksTest, ConditionsAskForWhatIsNamed) {
   EXPECT_THAT(with("pp > 1 and not tide"), HasSubstr("'tide'"));
 }
 
+TEST(RecipeChecksTest, AConditionOnTheLayerAsksForWhatIsNamed) {
+  const auto with = [](const std::string& where) {
+    return FaultOf(
+        Rule("m.{layer}.b", "l.{layer}.b", "stage = 'llm.layer'\nwhere = '" + where + "'"));
+  };
+  EXPECT_EQ(with("layer < v and not layer in text.some"), "");
+  EXPECT_EQ(with("layer % (text_config.step ?? 1) == 0"), "");
+  EXPECT_THAT(with("layer < w"), HasSubstr("'w'"));
+  EXPECT_THAT(with("tp > 1"), HasSubstr("'tp'"));
+  EXPECT_THAT(with("layer <"), HasSubstr("layer <"));
+  EXPECT_THAT(FaultOf(Rule("n", "n", "stage = 'every'\nwhere = 'layer < v'")),
+              HasSubstr("without {layer}"));
+}
+
 TEST(RecipeChecksTest, ADropOfWhateverIsLeftHidesHoles) {
   EXPECT_THAT(FaultOf("[[drop]]\nhere = \"{x*}\"\nwhy = \"y\"\notherwise = true"),
               HasSubstr("have forgotten"));

@@ -85,12 +85,13 @@ class Recipe::Reader {
   Reader(Recipe& recipe, const PartText& part_text) : recipe_(recipe), part_text_(part_text) {}
 
   struct Place {
-    std::string hub;                 // put before every hub name
-    std::string here;                // and every name here
-    std::vector<std::string> roots;  // objects of the config, best first
-    std::string when;                // a condition of every rule
-    IndexMaps index{};               // of every rule: what its `here` captures
-    bool otherwise = false;          // so is every rule
+    std::string hub;                      // put before every hub name
+    std::string here;                     // and every name here
+    std::vector<std::string> roots;       // objects of the config, best first
+    std::string when;                     // a condition of every rule
+    std::vector<LayerCondition> where{};  // and those on its layer
+    IndexMaps index{};                    // of every rule: what its `here` captures
+    bool otherwise = false;               // so is every rule
   };
 
   Result<> ReadBody(TomlFields& top, const std::string& origin, const Place& place) {
@@ -117,7 +118,7 @@ class Recipe::Reader {
     RESHARD_ASSIGN(const auto includes, top.Tables("include"));
     for (const toml::table* table : includes) {
       TomlFields fields(*table, origin);
-      RESHARD_TRY(ReadInclude(fields, place));
+      RESHARD_TRY(ReadInclude(fields, place, scope));
     }
     return {};
   }
@@ -151,12 +152,13 @@ class Recipe::Reader {
     return named;
   }
 
-  Result<> ReadInclude(TomlFields& fields, const Place& outer) {
+  Result<> ReadInclude(TomlFields& fields, const Place& outer, size_t scope) {
     RESHARD_ASSIGN(const std::string part, fields.Text("part", true));
     RESHARD_ASSIGN(const std::string hub, fields.Text("hub", false));
     RESHARD_ASSIGN(const std::string here, fields.Text("here", false));
     RESHARD_ASSIGN(std::vector<std::string> roots, fields.Texts("config"));
     RESHARD_ASSIGN(const std::string when, fields.Text("when", false));
+    RESHARD_ASSIGN(auto where, ReadWhere(fields, outer, scope));
     RESHARD_ASSIGN(auto index, ReadIndex(fields));
     RESHARD_ASSIGN(const bool otherwise, fields.Flag("otherwise"));
     index.insert(outer.index.begin(), outer.index.end());
@@ -175,6 +177,7 @@ class Recipe::Reader {
                           .here = outer.here + here,
                           .roots = roots.empty() ? outer.roots : std::move(roots),
                           .when = Both(outer.when, when),
+                          .where = std::move(where),
                           .index = std::move(index),
                           .otherwise = outer.otherwise || otherwise}));
     return body.NothingLeft();
@@ -188,6 +191,25 @@ class Recipe::Reader {
     auto condition = Expression::Parse(when);
     if (!condition) return std::unexpected(fields.Fault(fields.Get("when"), condition.error().found));
     return std::move(*condition);
+  }
+
+  // What the table says under `where`, and what the part that it is in is included by. A misspelt
+  // name is unknown, so its condition would hold in no layer, or in each.
+  Result<std::vector<LayerCondition>> ReadWhere(TomlFields& fields, const Place& place,
+                                                size_t scope) {
+    std::vector<LayerCondition> where = place.where;
+    RESHARD_ASSIGN(const std::string own, fields.Text("where", false));
+    if (own.empty()) return where;
+    auto holds = Expression::Parse(own);
+    if (!holds) return std::unexpected(fields.Fault(fields.Get("where"), holds.error().found));
+    for (const std::string& name : holds->Names())
+      if (name != "layer" && !name.contains('.') && !recipe_.scopes_[scope].Declares(name))
+        return std::unexpected(fields.Fault(
+            fields.Get("where"),
+            fmt::format("the condition '{}' asks for '{}', which is neither 'layer' nor in [sizes]",
+                        own, name)));
+    where.push_back({std::move(*holds), scope});
+    return where;
   }
 
   Result<> ReadRefusal(TomlFields fields, const Place& place, size_t scope) {
@@ -269,7 +291,10 @@ class Recipe::Reader {
       RESHARD_ASSIGN(rule.stage, ParseStage(stage, fields));
       RESHARD_ASSIGN(rule.index, ReadIndex(fields));
     }
-    if (kind == Rule::Kind::kMove) rule.index.insert(place.index.begin(), place.index.end());
+    if (kind == Rule::Kind::kMove) {
+      rule.index.insert(place.index.begin(), place.index.end());
+      RESHARD_ASSIGN(rule.where, ReadWhere(fields, place, scope));
+    }
     RESHARD_TRY(fields.NothingLeft());
     return AddChoices(fields, std::move(rule), hub, here, maps);
   }
@@ -294,6 +319,12 @@ class Recipe::Reader {
     RESHARD_ASSIGN(rule.here, Patterns(fields, here));
     if (rule.kind == Rule::Kind::kMove || rule.kind == Rule::Kind::kCopy)
       RESHARD_TRY(MakeFusions(fields, maps, &rule));
+    const auto in_layer = [](const std::vector<Pattern>& side) {
+      return Captured(side).contains("layer");
+    };
+    if (!rule.where.empty() && !in_layer(rule.here) && !in_layer(rule.hub))
+      return std::unexpected(
+          fields.Fault(fields.Get("where"), "a name without {layer} is in no layer"));
     const bool alone = rule.hub.size() == 1 && rule.here.size() == 1 && rule.index.empty() &&
                        rule.fusion.stacked().empty() && rule.fusion.parts().size() == 1;
     if (rule.kind == Rule::Kind::kCopy && !alone)

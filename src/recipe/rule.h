@@ -38,6 +38,13 @@ struct IndexMap {
 /// By the capture here.
 using IndexMaps = std::map<std::string, IndexMap, std::less<>>;
 
+/// Which layers have what a rule takes: a condition on `layer`, what {layer} stands for (here, where
+/// both sides have it).
+struct LayerCondition {
+  Expression holds;
+  size_t scope = 0;  ///< whose sizes it sees
+};
+
 /// One of the forms that a hub tensor may have, as the recipe calls it.
 struct Form {
   std::string name;
@@ -67,8 +74,9 @@ struct Rule {
   IndexMaps index;
   std::optional<DType> zeros;  ///< kCopy: the here side is zeros of this type, for each hub tensor
   std::optional<Expression> when;
-  bool otherwise = false;  ///< only names that no rule without it takes
-  bool optional = false;   ///< a model, or some of its layers, may lack what it takes
+  std::vector<LayerCondition> where;  ///< all must hold; none: in every layer
+  bool otherwise = false;             ///< only names that no rule without it takes
+  bool optional = false;              ///< a model may lack what it takes: in all of its layers
   size_t table = 0;  ///< rules of one table of the file, by a choice in its names, have one number
   std::string note;  ///< the warning of a rule, the reason of a drop
   size_t scope = 0;  ///< whose sizes it sees

@@ -388,7 +388,7 @@ Edit = Callable[[dict[str, torch.Tensor]], object]
         ("moe", lambda t: t.pop("model.layers.1.mlp.gate.weight"), "layers.1"),
         ("moe", lambda t: t.pop("model.layers.1.mlp.experts.3.down_proj.weight"), "layers.1"),
         ("moe", lambda t: [t.pop(f"model.layers.{n}.mlp.experts.3.down_proj.weight")
-                           for n in range(4)], "experts over"),
+                           for n in range(4)], "linear_fc2.weight3"),
         ("llama", lambda t: [t.pop(name) for name in list(t) if "layers.3." in name], "layers.3"),
         ("llama", lambda t: [t.pop(name) for name in list(t) if "layers.0." in name], "layers.0"),
         ("llama", lambda t: t.update({"model.layers.4.mlp.down_proj.weight": torch.ones(32, 56)}),

@@ -226,8 +226,7 @@ def test_an_expert_that_is_missing_is_named(titan: Titan, tmp_path: Path, out: P
     hub = {n: t for n, t in hub.items() if not n.startswith(last)}
     source = write_hub(tmp_path / "hub", titan, hub)
     done = cli.expect(cli.MAPPING, "convert", source, out, "--to", "dcp", "--recipe", "torchtitan")
-    assert "11 tensors along the axis 'expert'" in done.stderr
-    assert "model.layers.0.mlp.experts." in done.stderr
+    assert f"{last}." in done.stderr
 
 
 @pytest.mark.parametrize("name", ["llama3"], indirect=True)
