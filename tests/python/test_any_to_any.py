@@ -154,9 +154,8 @@ def test_the_vocabulary_is_padded_and_trimmed(
         *("--tp", 2, "--pad-vocab-to", how),
     )
     layout = Layout(tp=2)
-    embedding = torch.cat(
-        [chunks[0]["embedding.word_embeddings.weight"] for _, chunks in megatron_layout.read(root, layout)]
-    )
+    ranks = megatron_layout.read(root, layout)
+    embedding = torch.cat([chunks[0]["embedding.word_embeddings.weight"] for _, chunks in ranks])
     hub = load_file(model / "model.safetensors")["model.embed_tokens.weight"]
     padding = hub[-1:] if how.endswith("last-row") else torch.zeros_like(hub[-1:])
     assert torch.equal(embedding, torch.cat([hub, padding.expand(rows - len(hub), -1)]))
@@ -217,7 +216,8 @@ def test_the_language_model_from_elsewhere(models: Path, tmp_path: Path) -> None
 
     save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
     other = tmp_path / "other"
-    few = {n: t for n, t in load_file(models / "qwen2" / "model.safetensors").items() if "layers.3" not in n}
+    whole = load_file(models / "qwen2" / "model.safetensors")
+    few = {name: tensor for name, tensor in whole.items() if "layers.3" not in name}
     other.mkdir()
     save_file(few, other / "model.safetensors", metadata={"format": "pt"})
     cli.convert(base, tmp_path / "out", "--llm-from", other)
@@ -234,18 +234,30 @@ def test_the_language_model_from_elsewhere(models: Path, tmp_path: Path) -> None
         (["--to", "megatron"], cli.USAGE, ["megatron-core-local", "megatron-core"]),
         (["--to", "nemo"], cli.USAGE, ["megatron"]),
         (["--tp", "2"], cli.USAGE, ["--to megatron"]),
-        (["--to", "megatron", "--recipe", FLAVOR, "--pp", "3"], cli.MAPPING, ["4", "3", "--llm-pp-layers"]),
+        (
+            ["--to", "megatron", "--recipe", FLAVOR, "--pp", "3"],
+            cli.MAPPING,
+            ["4", "3", "--llm-pp-layers"],
+        ),
         (
             ["--to", "megatron", "--recipe", FLAVOR, "--llm-pp-layers", "[[1,2]]"],
             cli.MAPPING,
             ["sum to 3", "4"],
         ),
         (["--to", "megatron", "--recipe", FLAVOR, "--tp", "8"], cli.MAPPING, ["8"]),
-        (["--to", "megatron", "--recipe", FLAVOR, "--llm-pp-layers", "[[1,2],[1]]"], cli.USAGE, ["[[1,2],[1]]"]),
+        (
+            ["--to", "megatron", "--recipe", FLAVOR, "--llm-pp-layers", "[[1,2],[1]]"],
+            cli.USAGE,
+            ["[[1,2],[1]]"],
+        ),
         (["--to", "megatron", "--recipe", "nonsense"], cli.USAGE, ["nonsense", FLAVOR]),
         (["--to", "megatron", "--recipe", "megatron-core/mixtral"], cli.MAPPING, ["down_proj"]),
         (["--to", "megatron", "--recipe", FLAVOR, "--pad-vocab-to", "many"], cli.USAGE, ["many"]),
-        (["--to", "megatron", "--recipe", FLAVOR, "--pad-vocab-to", "50"], cli.MAPPING, ["50", "96"]),
+        (
+            ["--to", "megatron", "--recipe", FLAVOR, "--pad-vocab-to", "50"],
+            cli.MAPPING,
+            ["50", "96"],
+        ),
         (["--to", "dcp:ranks=0"], cli.USAGE, ["dcp:ranks=0"]),
     ],
 )  # fmt: skip

@@ -176,7 +176,8 @@ CASES = [
     Case("experts twice", double(FC1), "experts", "moe"),
     Case("tie twice", double(HEAD, "tie"), "model.embed_tokens.weight", "tied"),
     Case("a rule for everything in a layer",
-         put(FC2, hub="model.layers.{layer}.{a*}", here="decoder.layers.{layer}.{a*}", map="*", tp=""),
+         put(FC2, hub="model.layers.{layer}.{a*}", here="decoder.layers.{layer}.{a*}", map="*",
+             tp=""),
          "claim one name"),
     Case("a hub name for two", put(NORM1, hub=f"model.layers.{{layer}}.{NORM2}.weight"), NORM2),
     # Names that are lost or stand twice.
@@ -191,7 +192,8 @@ CASES = [
     Case("two names of different shapes swapped", swap(PROJ, FC2, "here"), "linear_",
          ways=BOTH[1:]),
     Case("an alias that joins two",
-         lambda r: r.update(alias=[{"other": "lm_head.weight", "hub": "model.embed_tokens.weight"}]),
+         lambda r: r.update(
+             alias=[{"other": "lm_head.weight", "hub": "model.embed_tokens.weight"}]),
          "another spelling", ways=BOTH[:1]),
     # Captures.
     Case("layer lost here", put(FC2, here="decoder.mlp.linear_fc2.weight"), "'layer'"),
@@ -201,7 +203,8 @@ CASES = [
     Case("layer is another's", put(FC2, here="decoder.layers.{l}.mlp.linear_fc2.weight"),
          "captures"),
     Case("each layer one up", put(FC2, index={"layer": "layer + 1"}), "linear_fc2"),
-    Case("each layer one down", put(FC2, index={"layer": "layer - 1"}), ("down", "model.layers.4.")),
+    Case("each layer one down", put(FC2, index={"layer": "layer - 1"}),
+         ("down", "model.layers.4.")),
     Case("all layers of everything one up", lambda r: [
         each.update(index={"layer": "layer + 1"}) for each in r["rule"] if "{layer}" in each["here"]
     ], "layer"),
@@ -222,7 +225,8 @@ CASES = [
          put(QKV, map="(group per dim) *, (group dim) *, (group dim) * -> (group [1 1 1] dim) *"),
          "per"),
     Case("queries for the values too",
-         put(QKV, map="(group per dim) *, (group dim) *, (group dim) * -> (group [per 1 per] dim) *"),
+         put(QKV,
+             map="(group per dim) *, (group dim) *, (group dim) * -> (group [per 1 per] dim) *"),
          "per"),
     Case("zeros that are not there", put(FC1, map="f h, zero f h, f h -> ([1 1 1] f) h"),
          "linear_fc1", ways=BOTH[1:]),

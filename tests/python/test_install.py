@@ -32,8 +32,9 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_is_installed(prefix: Path) -> None:
     files = {path.relative_to(prefix).as_posix() for path in prefix.rglob("*") if path.is_file()}
-    headers = {f"include/reshard/{path.name}" for path in cli.REPOSITORY.glob("include/reshard/*.h")}
-    recipes = {f"share/reshard/recipes/{path.name}" for path in cli.REPOSITORY.glob("recipes/*.toml")}
+    root = cli.REPOSITORY
+    headers = {f"include/reshard/{path.name}" for path in root.glob("include/reshard/*.h")}
+    recipes = {f"share/reshard/recipes/{path.name}" for path in root.glob("recipes/*.toml")}
     assert headers | recipes | {"bin/reshard"} <= files
     assert {name for name in files if name.startswith("include/")} == headers
     assert [name for name in files if name.endswith((".a", ".so"))] == ["lib/libreshard.a"]

@@ -118,9 +118,16 @@ def test_includes_follow_the_arrows() -> None:
 )
 def test_an_include_against_the_arrows_is_found(tmp_path: Path, path: str, line: str) -> None:
     for header in (
-        "io/file.h formats/pickle/pickle.h formats/zip/zip.h recipe/recipe.h plan/planner.h "
-        "engine/cast.h base/try.h base/json_writer.h cli/output.h"
-    ).split():
+        "io/file.h",
+        "formats/pickle/pickle.h",
+        "formats/zip/zip.h",
+        "recipe/recipe.h",
+        "plan/planner.h",
+        "engine/cast.h",
+        "base/try.h",
+        "base/json_writer.h",
+        "cli/output.h",
+    ):
         (tmp_path / "src" / header).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "src" / header).touch()
     (tmp_path / "src/cli/fine.cc").write_text('#include "base/json_writer.h"\n#include <fcntl.h>\n')
@@ -164,8 +171,22 @@ def test_header_guards_are_the_path() -> None:
         assert text.endswith(f"#endif  // {guard}\n"), path
 
 
+SOURCE_FOLDERS = (
+    "src",
+    "include",
+    "python",
+    "bench",
+    "fuzz",
+    "tests",
+    "examples",
+    "scripts",
+    "cmake",
+    "recipes",
+)
+
+
 def test_sources_are_ascii() -> None:
-    for top in "src include python bench fuzz tests examples scripts cmake recipes".split():
+    for top in SOURCE_FOLDERS:
         for path in (REPOSITORY / top).rglob("*"):
             is_source = path.suffix in SOURCE_SUFFIXES or path.name == "CMakeLists.txt"
             if is_source and path.is_file() and "data" not in path.parts:

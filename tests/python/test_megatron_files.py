@@ -1,4 +1,4 @@
-"""Megatron's `mp_rank_*` directories, written by torch.save: listed whole, read right, or refused."""
+"""Megatron's `mp_rank_*` directories, of torch.save: listed whole, read right, or refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mm-convert takes the command lines of MindSpeed-MM's documentation and does what `convert` does."""
+"""mm-convert takes MindSpeed-MM's documented command lines and does what `convert` does."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ def parallel(layout: Layout, group: str = "parallel_config") -> list[str]:
 
 def from_options(layout: Layout) -> str:
     words = iter(layout.options())
-    fields = [f"{flag.removeprefix('--')}={value}" for flag, value in zip(words, words, strict=True)]
+    pairs = zip(words, words, strict=True)
+    fields = [f"{flag.removeprefix('--')}={value}" for flag, value in pairs]
     return f"megatron:{','.join(fields)}"
 
 
@@ -85,7 +86,7 @@ def printed(*args: object) -> Any:
     return yaml.safe_load(cli.ok(COMMAND, *args, "--print_config").stdout)
 
 
-# --- the same files as convert ---------------------------------------------------------------------
+# --- the same files as convert --------------------------------------------------------------------
 
 
 def to_mm(converter: str, hf: Path, mm: Path, layout: Layout, *args: object) -> None:
@@ -219,7 +220,7 @@ def test_what_cannot_be_done_is_refused(flags: list[str], tmp_path: Path, out: P
     assert not out.exists()
 
 
-# --- the configuration -----------------------------------------------------------------------------
+# --- the configuration ----------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -321,10 +322,11 @@ def test_yaml_and_flags_say_the_same(example: Example, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(example.yaml)
     by_flags = printed(*chosen, *flags)
     assert by_flags == printed(*chosen, "--config", tmp_path / "config.yaml")
-    assert by_flags == printed(*chosen, *[word.replace("_", "-", 9) if word.startswith("--") else word
-                                          for word in flags])  # fmt: skip
+    dashed = [word.replace("_", "-") if word.startswith("--") else word for word in flags]
+    assert by_flags == printed(*chosen, *dashed)
     # As PyYAML reads the same words, which is how MindSpeed-MM reads them.
-    said = {flag: yaml.safe_load(value) for flag, value in zip(flags[::2], flags[1::2], strict=True)}
+    pairs = zip(flags[::2], flags[1::2], strict=True)
+    said = {flag: yaml.safe_load(value) for flag, value in pairs}
     have = {f"--{path}": value for path, value in leaves(by_flags)}
     assert said.items() <= have.items() or {k: have[k] for k in said} == said
 
@@ -383,7 +385,7 @@ def test_damaged_yaml(text: str, tmp_path: Path) -> None:
     assert len(done.stderr) < 10_000
 
 
-# --- what there is -----------------------------------------------------------------------------------
+# --- what there is --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", [None, *METHODS])

@@ -1,8 +1,8 @@
 """Makes the metadata that dcp_metadata_test.cc decodes, with PyTorch's own classes.
 
 NAME.metadata is one pickle; NAME.txt lists what is in it, in the notation of `listing`: what torch
-itself reads, with the entries of storage_data found by (name, offset). fixture_NAME.txt is the same for
-../fixtures/NAME/ckpt/.metadata. refused_NAME.metadata must be refused.
+itself reads, with the entries of storage_data found by (name, offset). fixture_NAME.txt is the same
+for ../fixtures/NAME/ckpt/.metadata. refused_NAME.metadata must be refused.
 """
 
 import collections
@@ -29,9 +29,9 @@ from torch.distributed.checkpoint.planner import (
 
 HERE = Path(__file__).parent
 FIXTURES = [
-    "dcp_dtypes", "dcp_fsspec", "dcp_nested", "dcp_safetensors_fmt", "dcp_zstd", "meta_2.1", "meta_2.4",
-    "meta_2.7", "meta_2.9", "meta_2.15", "meta_py3.11.0", "meta_py3.14", "mr_dtensor_1d",
-    "mr_dtensor_2d", "mr_tp_fsdp_2d",
+    "dcp_dtypes", "dcp_fsspec", "dcp_nested", "dcp_safetensors_fmt", "dcp_zstd", "meta_2.1",
+    "meta_2.4", "meta_2.7", "meta_2.9", "meta_2.15", "meta_py3.11.0", "meta_py3.14",
+    "mr_dtensor_1d", "mr_dtensor_2d", "mr_tp_fsdp_2d",
 ]  # fmt: skip
 
 # torch 2.15 adds a sixth part, which 2.13 cannot read.
@@ -45,7 +45,8 @@ def numbers(values):
 
 def entry(info):
     transforms = getattr(info, "transform_descriptors", None) or []
-    return f"{info.relative_path}@{info.offset}+{info.length}" + "".join(f" !{t}" for t in transforms)
+    applied = "".join(f" !{t}" for t in transforms)
+    return f"{info.relative_path}@{info.offset}+{info.length}{applied}"
 
 
 def listing(metadata):
@@ -54,13 +55,13 @@ def listing(metadata):
         path = (metadata.planner_data or {}).get(name, ())
         where = " ".join(f"{type(p).__name__}:{p}" for p in path)
         if isinstance(record, BytesStorageMetadata):
-            lines.append(f"object {name} [{where}] {entry(metadata.storage_data[MetadataIndex(name)])}")
+            stored = metadata.storage_data[MetadataIndex(name)]
+            lines.append(f"object {name} [{where}] {entry(stored)}")
             continue
         properties = record.properties
         dtype = str(properties.dtype).removeprefix("torch.")
-        lines.append(
-            f"tensor {name} [{where}] {dtype} {numbers(record.size)} grad={properties.requires_grad}"
-        )
+        grad = properties.requires_grad
+        lines.append(f"tensor {name} [{where}] {dtype} {numbers(record.size)} grad={grad}")
         for chunk in record.chunks:
             if 0 in chunk.sizes:
                 continue
@@ -86,7 +87,8 @@ def stored(records, file="__0_0.distcp", **extra):
             offset += 7
             continue
         for i, chunk in enumerate(record.chunks):
-            storage[MetadataIndex(name, chunk.offsets, i)] = _StorageInfo(file, offset, 100, **extra)
+            index = MetadataIndex(name, chunk.offsets, i)
+            storage[index] = _StorageInfo(file, offset, 100, **extra)
             offset += 100
     return storage
 

@@ -1,8 +1,8 @@
 """Makes the pickles that pickle_test.cc decodes, with Python's own pickler.
 
 protocolN.pkl holds one pickle after the other, protocolN.txt one line for each: the value in the
-notation of `show`, which the test computes from what it has decoded. handmade.pkl holds opcodes that
-CPython 3 reads but does not write. graph.pkl is one large value with many shared parts.
+notation of `show`, which the test computes from what it has decoded. handmade.pkl holds opcodes
+that CPython 3 reads but does not write. graph.pkl is one large value with many shared parts.
 """
 
 import collections
@@ -92,7 +92,8 @@ def show(value, protocol):
         return "{" + show_entries(value, protocol) + "}"
     if isinstance(value, collections.OrderedDict):
         entries = show_entries(value, protocol)
-        return "obj(<collections.OrderedDict>, ()" + (f", entries={{{entries}}})" if entries else ")")
+        shown = f", entries={{{entries}}}" if entries else ""
+        return f"obj(<collections.OrderedDict>, (){shown})"
     if isinstance(value, Listy):
         state = f", state={show(value.__dict__, protocol)}" if value.__dict__ else ""
         return f"obj(<model.Listy>, (){state}, items=[{join(value)}])"
@@ -165,7 +166,8 @@ def graph(seed):
         if made and kind < 2:
             return rng.choice(made)
         if depth == 0 or kind == 2:
-            value = rng.choice(("text", "t%d" % rng.randrange(50), rng.randrange(1 << 40), 2.5, None))
+            text, number = f"t{rng.randrange(50)}", rng.randrange(1 << 40)
+            value = rng.choice(("text", text, number, 2.5, None))
         elif kind == 3:
             value = [make(depth - 1) for _ in range(rng.randrange(4))]
         elif kind == 4:
@@ -211,10 +213,11 @@ def main():
     write("graph", [pickle.dumps(value, 4)], [show(value, 4)])
 
     wanted = """MARK STOP POP POP_MARK DUP BINFLOAT BININT BININT1 BININT2 NONE REDUCE BINSTRING
-        SHORT_BINSTRING BINUNICODE APPEND BUILD GLOBAL EMPTY_DICT APPENDS BINGET LONG_BINGET EMPTY_LIST
-        BINPUT LONG_BINPUT SETITEM TUPLE EMPTY_TUPLE SETITEMS PROTO NEWOBJ TUPLE1 TUPLE2 TUPLE3 NEWTRUE
-        NEWFALSE LONG1 LONG4 BINBYTES SHORT_BINBYTES SHORT_BINUNICODE BINUNICODE8 BINBYTES8 EMPTY_SET
-        ADDITEMS FROZENSET NEWOBJ_EX STACK_GLOBAL MEMOIZE FRAME BYTEARRAY8"""
+        SHORT_BINSTRING BINUNICODE APPEND BUILD GLOBAL EMPTY_DICT APPENDS BINGET LONG_BINGET
+        EMPTY_LIST BINPUT LONG_BINPUT SETITEM TUPLE EMPTY_TUPLE SETITEMS PROTO NEWOBJ TUPLE1
+        TUPLE2 TUPLE3 NEWTRUE NEWFALSE LONG1 LONG4 BINBYTES SHORT_BINBYTES SHORT_BINUNICODE
+        BINUNICODE8 BINBYTES8 EMPTY_SET ADDITEMS FROZENSET NEWOBJ_EX STACK_GLOBAL MEMOIZE FRAME
+        BYTEARRAY8"""
     assert set(wanted.split()) <= seen, set(wanted.split()) - seen
 
 

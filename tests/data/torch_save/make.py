@@ -51,7 +51,10 @@ def saved(value):
 
 def state_dict():
     generator = torch.Generator().manual_seed(0)
-    data = lambda n: torch.randint(0, 256, (n,), dtype=torch.uint8, generator=generator)
+
+    def data(n):
+        return torch.randint(0, 256, (n,), dtype=torch.uint8, generator=generator)
+
     tensors = {
         "model.w": data(24).view(torch.float32).reshape(2, 3),
         "bf": data(6).view(torch.bfloat16),
