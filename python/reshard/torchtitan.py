@@ -150,6 +150,9 @@ def hub_config(model_config: Any) -> dict[str, Any]:
         names = ("num_experts", "num_local_experts", "n_routed_experts")
         config |= dict.fromkeys(names, moe.num_experts)
         config["moe_intermediate_size"] = experts.hidden_dim
+        # Which layers have none: Qwen3's way to say it, and DeepSeek's, where they are the first.
+        without = [number for number, layer in enumerate(layers) if not layer.moe]
+        config |= {"mlp_only_layers": without, "first_k_dense_replace": len(without)}
         if moe.shared_experts:
             shared = moe.shared_experts.w1.out_features
             config["n_shared_experts"] = shared // experts.hidden_dim

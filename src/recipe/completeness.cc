@@ -68,7 +68,7 @@ bool Promises(const Rule& rule) {
 std::string WhereText(const Rule& rule) {
   std::string text;
   for (const LayerCondition& where : rule.where)
-    text += fmt::format("{}{}", text.empty() ? "" : " and ", where.holds.text());
+    text += fmt::format("{}'{}'", text.empty() ? "" : " and ", where.holds.text());
   return text;
 }
 
@@ -160,7 +160,7 @@ class Completeness {
     const auto known = LayersOf(rule);
     // An index counts layers of its own in the hub.
     const bool limited = known && !(hub_ && !rule.index.empty());
-    if (!layer || *layer >= (limited ? *known : kMaxLayers))
+    if (!layer || *layer >= (limited ? std::min(*known, kMaxLayers) : kMaxLayers))
       return std::unexpected(Missing(
           name, "the model has no such layer",
           limited ? fmt::format("layers 0 to {}", *known - 1) : "a number from 0 on, of a layer"));
@@ -284,8 +284,8 @@ class Completeness {
   const std::vector<NamedView>& tensors_;
   const bool hub_;
   const std::optional<int64_t> promised_;
-  std::set<size_t> tables_;          // of the recipe, whose rules have taken a name
-  std::set<std::string> made_;       // what those call it on the other side
+  std::set<size_t> tables_;     // of the recipe, whose rules have taken a name
+  std::set<std::string> made_;  // what those call it on the other side
   std::map<const Rule*, Experts> experts_;
   std::map<std::string, Group> groups_;
 };
