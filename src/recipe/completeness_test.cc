@@ -81,8 +81,13 @@ here  = "l.{layer}.dense"
 stage = "llm.layer"
 where = "layer < first or layer % step != 0 or layer in dense_layers"
 [[rule]]
-hub   = "m.{layer}.sparse.{part}"
-here  = "l.{layer}.sparse.{part}"
+hub   = "m.{layer}.sparse.up"
+here  = "l.{layer}.sparse.up"
+stage = "llm.layer"
+where = "layer >= first and layer % step == 0 and not layer in dense_layers"
+[[rule]]
+hub   = "m.{layer}.sparse.down"
+here  = "l.{layer}.sparse.down"
 stage = "llm.layer"
 where = "layer >= first and layer % step == 0 and not layer in dense_layers"
 [[rule]]
@@ -149,8 +154,9 @@ TEST(CompletenessTest, WhatIsInNoLayerButShouldBeIsMissed) {
   Names names = Layers("l", Kinds()[0].blocks);
   std::erase_if(names, [](const std::string& name) { return name.ends_with("norm"); });
   EXPECT_EQ(Check(kStages, config, names, Side::kHere).tensor, "l.0.norm");
+  names = Layers("l", Kinds()[0].blocks);
   std::erase_if(names, [](const std::string& name) { return name.contains("sparse"); });
-  EXPECT_EQ(Check(kStages, config, With(names, "l.1.norm"), Side::kHere).tensor, "l.0.norm");
+  EXPECT_EQ(Check(kStages, config, names, Side::kHere).tensor, "l.1.sparse.up");
 }
 
 TEST(CompletenessTest, ALayerHasOnlyWhatItsConditionAllows) {
@@ -162,7 +168,7 @@ TEST(CompletenessTest, ALayerHasOnlyWhatItsConditionAllows) {
     EXPECT_THAT(dense.expected, HasSubstr("layer < first"));
     EXPECT_EQ(Check(kStages, Kinds()[0].config, With(names, prefix + ".0.sparse.up"), side).tensor,
               prefix + ".0.sparse.up");
-    EXPECT_EQ(Check(kStages, R"({"count": 4})", names, side).tensor, prefix + ".1.sparse.up")
+    EXPECT_EQ(Check(kStages, R"({"count": 4})", names, side).tensor, prefix + ".0.dense")
         << "a condition that the config leaves open holds nowhere";
   }
 }
