@@ -211,3 +211,25 @@ def test_each_tensor_of_a_rank_is_missed(tmp_path: Path) -> None:
 
     assert not is_missed("")
     assert [name for name in to_lose(tensors) if not is_missed(name)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        ("qwen2_5_vl", "model.layers.3."),
+        ("qwen2_5_vl", "visual.blocks.3."),
+        ("qwen2_5_omni", "thinker.audio_tower.layers.3."),
+        ("internvl_internlm2", "language_model.model.layers.3."),
+        ("internvl_internlm2", "vision_model.encoder.layers.3."),
+        ("glm4_1v", "model.visual.blocks.3."),
+        ("deepseek_vl2", "language.model.layers.3."),
+    ],
+)
+def test_the_last_layer_of_each_part_is_missed(name: str, last: str, tmp_path: Path) -> None:
+    whole = mindspeed(tiny_multimodal.build(name))
+    lost = [each for each in whole.tensors if each.startswith(last)]
+    assert lost
+    left = {each: tensor for each, tensor in whole.tensors.items() if each not in lost}
+    assert "layers.3." in Model(whole.config, left, whole.recipe, whole.to).missed(
+        tmp_path / "hub", whole.recipe
+    )

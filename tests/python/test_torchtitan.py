@@ -346,7 +346,7 @@ class TestDeepSeek:
     def test_a_quantized_model_is_dequantized(
         self, titan: Titan, tmp_path: Path, out: Path
     ) -> None:
-        """As the hub has DeepSeek-V3: linear layers and experts in float8, with scales by blocks."""
+        """As the hub has DeepSeek-V3: linear layers and experts in float8, scaled by blocks."""
         hub = hub_of(titan, titan.state_dict())
         products = float8.quantize(tmp_path / "hub", hub, titan.hub_config, 12)
         assert sum(not torch.equal(products[name], hub[name]) for name in hub) > len(hub) / 2
