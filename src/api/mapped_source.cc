@@ -75,6 +75,15 @@ Result<ModelConfig> ConfigOf(const ConvertRequest& request, const Source& source
   return ModelConfig();
 }
 
+Result<> CheckSourceIsDealtOut(const ConvertRequest& request, const Source& source) {
+  if (request.from_layout == LayoutRequest() || source.kind() == "megatron") return {};
+  return std::unexpected(
+      Error{.kind = ErrorKind::kUsage,
+            .file = source.root(),
+            .found = fmt::format("a layout is said of a source that is {}", source.kind()),
+            .expected = "a Megatron checkpoint with --from-layout"});
+}
+
 }  // namespace
 
 Result<MappedSource> MapSource(const ConvertRequest& request, std::unique_ptr<Source> source,
@@ -82,6 +91,7 @@ Result<MappedSource> MapSource(const ConvertRequest& request, std::unique_ptr<So
   RESHARD_ASSIGN(const Rules rules, CompileRules(request));
   MappedSource mapped{.source = std::move(source)};
   const Source& from = *mapped.source;
+  RESHARD_TRY(CheckSourceIsDealtOut(request, from));
   for (const std::string& note : from.notes()) reporter.OnWarning(note);
   mapped.assets = AssetsDirectory(request, from);
   RESHARD_TRY(CheckAssetsDirectory(mapped.assets));

@@ -44,6 +44,28 @@ Error Open(std::string found, std::string candidates) {
                .help = "say which with --from 'megatron:...' or --from-layout FILE.toml"};
 }
 
+// What was said of the source must be so.
+Result<> CheckAsked(std::string_view size, int64_t asked, int64_t found) {
+  if (asked == 0 || asked == found) return {};
+  return std::unexpected(Error{.kind = ErrorKind::kMapping,
+                               .found = fmt::format("the files are of {} {}", size, found),
+                               .expected = fmt::format("{} {}, as was said of them", size, asked),
+                               .help = "correct what is said of the source's layout, or leave it "
+                                       "out: the files say it"});
+}
+
+// The tensor parallel size that was said of the parts which nothing was said of: that of the
+// largest, as a small one may have one of its own.
+Result<> CheckAskedTp(const LayoutRequest& asked, int64_t ranks,
+                      const std::map<std::string, int64_t>& found) {
+  int64_t largest = 0;
+  for (const auto& [part, size] : found) {
+    if (ranks % size != 0) return CheckAsked("tp", size, ranks);
+    if (!asked.part_tp.contains(part)) largest = std::max(largest, size);
+  }
+  return CheckAsked("tp", asked.tp, largest > 0 ? largest : ranks);
+}
+
 }  // namespace
 
 Result<RankedSource> SortByRank(const Source& source, const std::vector<NamedView>& tensors,
@@ -89,6 +111,9 @@ Result<RankedSource> SortByRank(const Source& source, const std::vector<NamedVie
   ranked.layout.vpp = chunks;
   ranked.layout.pp = suffixes == 2 || lone_is_pp ? first : 1;
   ranked.layout.ep = suffixes == 2 ? second : lone_is_pp ? 1 : first;
+  RESHARD_TRY(CheckAsked("vpp", asked.vpp, ranked.layout.vpp));
+  RESHARD_TRY(CheckAsked("pp", asked.pp, ranked.layout.pp));
+  RESHARD_TRY(CheckAsked("ep", asked.ep, ranked.layout.ep));
   ranked.layout.etp = asked.etp > 0 ? asked.etp : Hint(source, "expert_tensor_parallel_size");
   ranked.layout.part_tp = asked.part_tp;
   ranked.layout.part_layers = asked.part_layers;
@@ -164,7 +189,13 @@ Result<> InferParts(const BoundRecipe& recipe, const LayoutRequest& asked, Ranke
       }
       layout.part_layers[name] = std::move(rows);
     }
-    if (layout.part_tp.contains(name) || !part.cut || ranks == 1) continue;
+    if (const auto said = asked.part_tp.find(name); said != asked.part_tp.end()) {
+      if (part.sizes.size() == 1)
+        RESHARD_TRY(CheckAsked(name + "-tp", said->second, *part.sizes.begin()));
+      continue;
+    }
+    if (!part.cut || ranks == 1) continue;
+    if (part.sizes.size() != 1 && asked.tp > 0) part.sizes = {asked.tp};
     if (part.sizes.size() != 1)
       return std::unexpected(
           Open(fmt::format("the tensor parallel size of '{}' cannot be told from the shapes{}", name,
@@ -177,6 +208,7 @@ Result<> InferParts(const BoundRecipe& recipe, const LayoutRequest& asked, Ranke
   }
   if (layout.etp == 0 && experts_cut && expert_sizes.size() == 1)
     layout.etp = *expert_sizes.begin();
+  RESHARD_TRY(CheckAskedTp(asked, ranks, layout.part_tp));
   if (asked.tp > 0) layout.tp = asked.tp;
   return {};
 }

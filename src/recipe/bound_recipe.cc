@@ -183,16 +183,22 @@ Result<BoundRecipe> BoundRecipe::Bind(const Recipe& recipe, const ModelConfig& c
   return bound;
 }
 
+Result<> BoundRecipe::CheckPart(const std::string& part, std::string_view what) const {
+  if (std::ranges::any_of(recipe_->rules(),
+                          [&](const Rule& rule) { return rule.stage.part == part; }))
+    return {};
+  return std::unexpected(
+      Error{.kind = ErrorKind::kMapping,
+            .file = recipe_->name(),
+            .found = fmt::format("{}-{} for a recipe without a part '{}'", part, what, part),
+            .expected = "only the parts that its stages name"});
+}
+
 Result<> BoundRecipe::CheckRefusals(const LayoutRequest& layout) const {
   BoundRecipe bound = *this;
   for (const auto& [part, rows] : layout.part_layers)
-    if (std::ranges::none_of(recipe_->rules(),
-                             [&](const Rule& rule) { return rule.stage.part == part; }))
-      return std::unexpected(
-          Error{.kind = ErrorKind::kMapping,
-                .file = recipe_->name(),
-                .found = fmt::format("{}-pp-layers for a recipe without a part '{}'", part, part),
-                .expected = "lists for the parts that its stages name"});
+    RESHARD_TRY(CheckPart(part, "pp-layers"));
+  for (const auto& [part, size] : layout.part_tp) RESHARD_TRY(CheckPart(part, "tp"));
   for (const Rule& rule : recipe_->rules())
     if (const std::string& part = rule.stage.part; !part.empty()) {
       const auto own = layout.part_tp.find(part);

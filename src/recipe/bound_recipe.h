@@ -57,8 +57,8 @@ class BoundRecipe {
   std::string PartOf(const std::string& hub) const;
 
   /// An error of kind kMapping where the recipe refuses the model or this layout, or knows nothing
-  /// of a part that the layout lists layers of. Conditions may
-  /// ask for the sizes of parts, as in vit_tp, besides what Bind was given.
+  /// of a part that the layout speaks of. Conditions may ask for the sizes of parts, as in vit_tp,
+  /// besides what Bind was given.
   Result<> CheckRefusals(const LayoutRequest& layout) const;
 
   /// The recipe's own spelling of a name of one side that may be in another one.
@@ -101,6 +101,7 @@ class BoundRecipe {
 
  private:
   class Translation;
+  Result<> CheckPart(const std::string& part, std::string_view what) const;
   std::optional<Match> Find(std::string_view name, bool hub) const;
   std::optional<int64_t> LookUp(size_t scope, std::string_view name) const;
   const std::vector<int64_t>* LookUpList(size_t scope, std::string_view name) const;

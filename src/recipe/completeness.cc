@@ -301,23 +301,31 @@ Result<> CheckHubComplete(const BoundRecipe& recipe, const std::vector<NamedView
 }
 
 Result<> CheckUsesLayout(const BoundRecipe& recipe, const Layout& layout) {
-  bool cuts = layout.ranks == 1, deals = layout.ep == 1, stages = layout.pp * layout.vpp == 1;
+  int64_t shards = 1;
+  bool deals = layout.ep == 1, stages = layout.pp * layout.vpp == 1;
   for (const Rule* rule : recipe.rules()) {
-    cuts |= !rule->tp.empty();
+    shards = std::max(shards, layout.TpOf(*rule));
     deals |= !rule->ep.empty();
     stages |= rule->stage.place == Stage::Place::kLayer;
   }
-  const auto fault = [&](const char* what, int64_t size) {
-    return std::unexpected(
-        Error{.kind = ErrorKind::kMapping,
-              .found = fmt::format("{} is {}, but recipe '{}' has no rule with '{}' for this model",
-                                   what, size, recipe.recipe().name(), what),
-              .expected = fmt::format("{} 1", what),
-              .help = "every rank along it would hold the same"});
+  const auto fault = [&](std::string found, std::string expected) {
+    return std::unexpected(Error{.kind = ErrorKind::kMapping,
+                                 .file = recipe.recipe().name(),
+                                 .found = std::move(found),
+                                 .expected = std::move(expected),
+                                 .help = "every rank along it would hold the same"});
   };
-  if (!cuts) return fault("tp", layout.ranks);
-  if (!deals) return fault("ep", layout.ep);
-  if (!stages) return fault("stage", layout.pp * layout.vpp);
+  if (shards != layout.ranks)
+    return fault(fmt::format("{} tensor parallel ranks, and no rule for this model cuts by 'tp' in "
+                             "more than {}",
+                             layout.ranks, shards),
+                 fmt::format("tensor parallel sizes up to {}", shards));
+  if (!deals)
+    return fault(fmt::format("ep is {}, and no rule for this model has 'ep'", layout.ep), "ep 1");
+  if (!stages)
+    return fault(fmt::format("{} stages, and no rule for this model has layers on stages",
+                             layout.pp * layout.vpp),
+                 "pp 1 and vpp 1");
   return {};
 }
 

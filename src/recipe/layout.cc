@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <fstream>
 #include <sstream>
 
 #include "base/checked_math.h"
@@ -116,15 +115,8 @@ Result<> ParseLayoutText(std::string_view text, LayoutRequest* request) {
 }
 
 Result<> ReadLayoutFile(const std::string& path, LayoutRequest* request) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  if (!file)
-    return std::unexpected(Error{.kind = ErrorKind::kUsage,
-                                 .file = path,
-                                 .found = "this layout cannot be read",
-                                 .expected = "a TOML file with tp, pp, llm-pp-layers, ..."});
-  RESHARD_ASSIGN(const toml::table table, ParseToml(text.view(), path));
+  RESHARD_ASSIGN(const std::string text, ReadTomlText(path, "layout"));
+  RESHARD_ASSIGN(const toml::table table, ParseToml(text, path));
   for (const auto& [key, node] : table) {
     std::ostringstream value;
     node.visit([&](const auto& plain) { value << plain; });
@@ -215,6 +207,33 @@ Result<> CheckSize(const Layout& layout) {
   return {};
 }
 
+// Some part must be dealt out to all stages: by a list that long, or evenly for want of a list.
+Result<> CheckSpread(const Layout& layout, const LayoutRequest& request,
+                     const std::map<std::string, int64_t>& layers) {
+  const int64_t stages = layout.pp * layout.vpp;
+  const auto& lists = request.part_layers;
+  const bool evenly = std::ranges::any_of(
+      layers, [&](const auto& part) { return !lists.contains(part.first); });
+  if (stages == 1 || lists.empty() || evenly) return {};
+  for (const auto& [part, rows] : lists)
+    if (std::ssize(rows) * std::ssize(rows[0]) == stages) return {};
+  const auto& [part, rows] = *lists.begin();
+  return DoesNotFit(
+      fmt::format("{} stages of {} chunks, and {}-pp-layers {}", layout.pp, layout.vpp, part,
+                  RowsText(rows)),
+      fmt::format("a list for some part with all {} entries: a shorter one repeats, and each of "
+                  "its layers would stand on several stages",
+                  stages));
+}
+
+Result<> CheckDivides(std::string_view name, int64_t size, int64_t ranks) {
+  if (ranks % size == 0) return {};
+  return DoesNotFit(fmt::format("{} is {}", name, size),
+                    fmt::format("a number that divides {}, the largest tensor parallel size of "
+                                "the model and its parts",
+                                ranks));
+}
+
 }  // namespace
 
 Result<Layout> ResolveLayout(const LayoutRequest& request,
@@ -248,15 +267,12 @@ Result<Layout> ResolveLayout(const LayoutRequest& request,
     layout.ranks = std::max(layout.ranks, tp);
   }
   RESHARD_TRY(CheckSize(layout));
-  for (const auto& [what, size] : layout.part_tp)
-    if (layout.ranks % size != 0)
-      return DoesNotFit(fmt::format("{}-tp {} beside {} ranks", what, size, layout.ranks),
-                        "sizes that divide the largest");
-  if (layout.ranks % layout.tp != 0 || layout.ranks % layout.etp != 0)
-    return DoesNotFit(
-        fmt::format("tp {} and etp {} beside {} ranks", layout.tp, layout.etp, layout.ranks),
-        "sizes that divide the largest");
+  RESHARD_TRY(CheckDivides("tp", layout.tp, layout.ranks));
+  for (const auto& [part, size] : layout.part_tp)
+    RESHARD_TRY(CheckDivides(part + "-tp", size, layout.ranks));
+  RESHARD_TRY(CheckDivides("etp", layout.etp, layout.ranks));
 
+  RESHARD_TRY(CheckSpread(layout, request, layers));
   for (const auto& [part, count] : layers) {
     std::vector<int64_t> flat;
     const auto rows = request.part_layers.find(part);

@@ -61,6 +61,12 @@ struct Layout {
     const auto at = part_tp.find(part);
     return at == part_tp.end() ? tp : at->second;
   }
+
+  /// In how many shards tensor parallelism cuts the tensors of a rule.
+  int64_t TpOf(const Rule& rule) const {
+    if (rule.tp.empty()) return 1;
+    return rule.ep.empty() ? TpOf(rule.stage.part) : etp;
+  }
 };
 
 /// Decides what a request leaves open, for a model whose parts have so many layers: what has no

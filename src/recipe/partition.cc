@@ -36,9 +36,14 @@ bool IsCapture(const Rule& rule, const std::string& name) {
   return std::ranges::find(names, name) != names.end();
 }
 
-int64_t TpOf(const Rule& rule, const Layout& layout) {
-  if (rule.tp.empty()) return 1;
-  return rule.ep.empty() ? layout.TpOf(rule.stage.part) : layout.etp;
+// What to do where a rule's axis does not divide.
+std::string SmallerSize(const Rule& rule, const Layout& layout) {
+  const std::string& part = rule.stage.part;
+  return fmt::format("choose a smaller --{}{}",
+                     !rule.ep.empty()                ? "etp"
+                     : layout.part_tp.contains(part) ? fmt::format("{}-tp", part)
+                                                     : "tp",
+                     rule.pad == rule.tp ? ", or --pad-vocab-to a multiple of it" : "");
 }
 
 // The experts of each rule that deals names out: one more than the highest number.
@@ -121,7 +126,7 @@ Result<std::vector<RankTensor>> Partition(const BoundRecipe& recipe, const Layou
     // Its shards.
     const Axes& axes = rule.here_axes(match.member);
     Sizes sizes = recipe.sizes(rule);
-    const int64_t tp = TpOf(rule, layout);
+    const int64_t tp = layout.TpOf(rule);
     const bool ep_axis = !rule.ep.empty() && share == 0 && layout.ep > 1;
     std::vector<std::vector<View>> shards(ep_axis ? layout.ep : 1);
     if (tp > 1 || ep_axis) {
@@ -151,7 +156,7 @@ Result<std::vector<RankTensor>> Partition(const BoundRecipe& recipe, const Layou
         return std::unexpected(Fault(
             tensor.name,
             fmt::format("axis '{}' of '{}' is {}, to be cut in {}", rule.tp, axes.text(), size, tp),
-            "a number that divides", "choose a smaller --tp, or pad what is cut"));
+            "a number that divides", SmallerSize(rule, layout)));
       for (int64_t t = 0, start = 0; t < tp; ++t) {
         const int64_t length = size / tp + (t < size % tp);
         RESHARD_ASSIGN(View shard, axes.Cut(own, own_sizes, rule.tp, start, length));
@@ -242,7 +247,7 @@ Result<> Assemble(const BoundRecipe& recipe, const Layout& layout,
     if (by_name)
       captures[rule.ep] =
           fmt::to_string(*ParseIndex(captures.at(rule.ep)) + tensor.ep * experts.at(&rule));
-    const int64_t tp = TpOf(rule, layout);
+    const int64_t tp = layout.TpOf(rule);
     const bool ep_axis = !rule.ep.empty() && !by_name;
     Whole& whole = wholes[rule.here[matches[i].member].Fill(captures)];
     if (!whole.match) whole.match = &matches[i];
@@ -265,7 +270,7 @@ Result<> Assemble(const BoundRecipe& recipe, const Layout& layout,
   for (auto& [name, whole] : wholes) {
     const Rule& rule = *whole.match->rule;
     const Axes& axes = rule.here_axes(whole.match->member);
-    const int64_t tp = TpOf(rule, layout);
+    const int64_t tp = layout.TpOf(rule);
     const bool ep_axis = !rule.ep.empty() && !experts.contains(&rule);
     if (!whole.at_home) {
       const RankTensor& tensor = *whole.shards.begin()->second;

@@ -308,9 +308,9 @@ TEST(CheckUsesLayoutTest, SizesThatNoRuleCutsBy) {
     return used ? std::string() : used.error().found;
   };
   EXPECT_EQ(fault({}), "");
-  EXPECT_THAT(fault({.tp = 2}), HasSubstr("tp is 2"));
+  EXPECT_THAT(fault({.tp = 2}), HasSubstr("2 tensor parallel ranks"));
   EXPECT_THAT(fault({.ep = 2}), HasSubstr("ep is 2"));
-  EXPECT_THAT(fault({.pp = 2}), HasSubstr("stage is 2"));
+  EXPECT_THAT(fault({.pp = 2}), HasSubstr("2 stages"));
 }
 
 }  // namespace

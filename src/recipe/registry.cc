@@ -1,7 +1,5 @@
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -9,12 +7,11 @@
 #include "base/try.h"
 #include "recipe/embedded_recipes.h"
 #include "recipe/recipe.h"
+#include "recipe/toml_fields.h"
 
 namespace reshard {
 namespace fs = std::filesystem;
 namespace {
-
-constexpr size_t kMaxRecipeBytes = size_t{16} << 20;
 
 std::vector<Recipe> ParseBuiltIns() {
   std::vector<Recipe> recipes;
@@ -29,16 +26,9 @@ std::vector<Recipe> ParseBuiltIns() {
 }
 
 Result<std::string> ReadText(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  if (!file || text.view().size() > kMaxRecipeBytes)
-    return std::unexpected(Error{.kind = ErrorKind::kUsage,
-                                 .file = path.string(),
-                                 .found = "this recipe cannot be read",
-                                 .expected = "a TOML file",
-                                 .help = "reshard recipe list shows the ones that are built in"});
-  return std::move(text).str();
+  auto text = ReadTomlText(path.string(), "recipe");
+  if (!text) text.error().help = "reshard recipe list shows the ones that are built in";
+  return text;
 }
 
 Result<Recipe> ReadRecipeFile(const std::string& path) {

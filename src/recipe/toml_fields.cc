@@ -1,6 +1,7 @@
 #include "recipe/toml_fields.h"
 
 #include <algorithm>
+#include <fstream>
 
 #include <fmt/format.h>
 
@@ -18,6 +19,21 @@ Result<toml::table> ParseToml(std::string_view text, const std::string& origin) 
                                  .found = std::string(fault.description()),
                                  .expected = "TOML"});
   }
+}
+
+Result<std::string> ReadTomlText(const std::string& path, std::string_view what) {
+  constexpr std::streamsize kMaxBytes = std::streamsize{16} << 20;
+  std::ifstream file(path, std::ios::binary);
+  std::string text(kMaxBytes + 1, '\0');
+  file.read(text.data(), kMaxBytes + 1);
+  // Only a file that ends before the limit was read whole; a directory opens, and does not end.
+  if (!file.eof())
+    return std::unexpected(Error{.kind = ErrorKind::kUsage,
+                                 .file = path,
+                                 .found = fmt::format("this {} cannot be read", what),
+                                 .expected = "a TOML file of at most 16 MiB"});
+  text.resize(static_cast<size_t>(file.gcount()));
+  return text;
 }
 
 std::string TomlFields::place() const {

@@ -17,6 +17,9 @@ namespace reshard {
 /// Parses TOML; a fault is an error of kind kUsage that names `origin` and the line.
 Result<toml::table> ParseToml(std::string_view text, const std::string& origin);
 
+/// The text of a TOML file of at most 16 MiB, which messages call a `what`. Errors are of kind kUsage.
+Result<std::string> ReadTomlText(const std::string& path, std::string_view what);
+
 /// The fields of one table, read by name; what is left unread at the end is a mistake. Errors are
 /// of kind kUsage and name `origin` and the line. The table and `origin` must outlive it.
 class TomlFields {

@@ -259,6 +259,13 @@ def test_the_language_model_from_elsewhere(models: Path, tmp_path: Path) -> None
             ["50", "96"],
         ),
         (["--to", "dcp:ranks=0"], cli.USAGE, ["dcp:ranks=0"]),
+        (["--to", "megatron", "--recipe", FLAVOR, "--vit-tp", "2"], cli.MAPPING, ["vit-tp", "'vit'"]),
+        (["--to", "megatron", "--recipe", FLAVOR, "--etp", "2"], cli.MAPPING, ["etp is 2", "divides 1"]),
+        (
+            ["--to", "megatron", "--recipe", FLAVOR, "--pp", "2", "--vpp", "2", "--llm-pp-layers", "[[2,2]]"],
+            cli.MAPPING,
+            ["[[2,2]]", "all 4 entries"],
+        ),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_with_the_numbers(
@@ -268,3 +275,36 @@ def test_what_does_not_fit_is_refused_with_the_numbers(
     for word in words:
         assert word in done.stderr
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("tp=4", ["the files are of tp 2", "tp 4"]),
+        ("tp=1", ["the files are of tp 2", "tp 1"]),
+        ("pp=4", ["the files are of pp 2"]),
+        ("vpp=2", ["the files are of vpp 1"]),
+        ("llm-tp=1", ["the files are of llm-tp 2"]),
+        ("vit-tp=1", ["'vit'"]),
+        ("ep=2", ["ep is 2"]),
+    ],
+)
+def test_what_is_said_of_a_source_must_be_so(
+    models: Path, tmp_path: Path, said: str, words: list[str]
+) -> None:
+    layout = Layout(tp=2, pp=2)
+    root = megatron(models / "llama", tmp_path / "root", "--recipe", FLAVOR, *layout.options())
+    out = tmp_path / "out"
+    done = cli.expect(cli.MAPPING, "convert", root, out, "--from", f"megatron:{said}")
+    assert all(word in done.stderr for word in words), done.stderr
+    assert not out.exists()
+    cli.convert(root, out, "--from", "megatron:tp=2,pp=2,vpp=1,llm-tp=2,llm-pp-layers=[[2,2]]")
+
+
+def test_a_layout_is_said_of_ranks_alone(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "layout.toml").write_text("tp = 2\n")
+    for file in (tmp_path / "layout.toml", tmp_path):  # the second is no file
+        done = cli.expect(
+            *(cli.USAGE, "convert", models / "llama", tmp_path / "out", "--from-layout", file)
+        )
+        assert str(models / "llama") in done.stderr or str(tmp_path) in done.stderr
