@@ -31,6 +31,8 @@ struct VocabPadding {
   int64_t rows = 0;       ///< exactly so many; 0: not said
   int64_t multiple = 0;   ///< the next multiple of it; 0: not said
   bool last_row = false;  ///< repeat the last row; otherwise zeros
+
+  bool IsNone() const { return rows == 0 && multiple == 0; }
 };
 
 /// What is to be made of what.

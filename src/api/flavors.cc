@@ -22,6 +22,16 @@ bool DealsOut(const Recipe& recipe, const ModelConfig& config) {
              recipe.models().end();
 }
 
+// Whether a recipe has a rule for every tensor of the ranks, those included that a model has on
+// several stages only.
+Result<bool> KnowsRankNames(const Recipe& recipe, const ModelConfig& config, const Source& source) {
+  RESHARD_ASSIGN(const BoundRecipe bound, BoundRecipe::Bind(recipe, config, {{"pp", 2}}));
+  return std::ranges::all_of(source.catalog().tensors(), [&](const Tensor& tensor) {
+    const auto name = megatron::ParseTensorName(tensor.name);
+    return name && bound.FindHere(name->key);
+  });
+}
+
 // The flavors whose recipes know every name of the ranks' tensors.
 Result<ChosenRecipe> TellByRankNames(const Source& source, const ModelConfig& config) {
   std::vector<const Recipe*> fits;
@@ -29,12 +39,7 @@ Result<ChosenRecipe> TellByRankNames(const Source& source, const ModelConfig& co
   for (const Recipe& recipe : BuiltInRecipes()) {
     if (!DealsOut(recipe, config)) continue;
     candidates.push_back(recipe.name());
-    RESHARD_ASSIGN(const BoundRecipe bound,
-                   BoundRecipe::Bind(recipe, config, {{"pp", 2}}));
-    const bool all = std::ranges::all_of(source.catalog().tensors(), [&](const Tensor& tensor) {
-      const auto name = megatron::ParseTensorName(tensor.name);
-      return name && bound.FindHere(name->key);
-    });
+    RESHARD_ASSIGN(const bool all, KnowsRankNames(recipe, config, source));
     if (all) fits.push_back(&recipe);
   }
   if (fits.size() == 1) return ChosenRecipe{*fits[0], "it alone knows all names"};
@@ -170,11 +175,14 @@ Result<Flavors> ChooseFlavors(const ConvertRequest& request, const Source& sourc
   }
   RESHARD_ASSIGN(flavors.to, ChooseTo(request, source, config));
   if (source.kind() == "hf" && request.from_recipe == "auto") return flavors;
-  if (ranks_on_both && request.from_recipe == "auto") {
-    flavors.from = flavors.to;
-  } else {
+  if (!ranks_on_both || request.from_recipe != "auto") {
     RESHARD_ASSIGN(flavors.from, ChooseFrom(request.from_recipe, source, config));
+    return flavors;
   }
+  // The same flavor, if it knows the names; its error for one that no flavor knows tells most.
+  RESHARD_ASSIGN(const bool same, KnowsRankNames(flavors.to->recipe, config, source));
+  auto other = same ? std::nullopt : std::optional(TellByRankNames(source, config));
+  flavors.from = other && *other ? **std::move(other) : *flavors.to;
   return flavors;
 }
 
@@ -193,7 +201,10 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
   // With a recipe that knows no ranks each rank's tensor is one of its own.
   const bool megatron_source =
       source.kind() == "megatron" && flavors.from && flavors.from->recipe.deals_out();
-  const bool same = megatron_source && request.to == Kind::kMegatron && flavors.to && flavors.from->recipe.name() == flavors.to->recipe.name();
+  // Nothing but the layout changes, so the hub is passed by, and padding stays.
+  const bool same = megatron_source && request.to == Kind::kMegatron && flavors.to &&
+                    flavors.from->recipe.name() == flavors.to->recipe.name() &&
+                    request.vocab_padding.IsNone();
   std::optional<BoundRecipe> from, to;
 
   if (flavors.from) {

@@ -102,7 +102,7 @@ Result<VocabPadding> ParseVocabPadding(std::string_view text) {
 }
 
 std::string VocabPaddingText(const VocabPadding& padding) {
-  if (padding.rows == 0 && padding.multiple == 0) return {};
+  if (padding.IsNone()) return {};
   const std::string size = padding.multiple > 0 ? fmt::format("x{}", padding.multiple)
                                                 : fmt::format("{}", padding.rows);
   return padding.last_row ? size + ":last-row" : size;
@@ -134,7 +134,7 @@ Result<std::pair<std::string, DType>> ParseCastRule(std::string_view text) {
 }
 
 Result<> CheckLayoutIsUsed(const ConvertRequest& request) {
-  const bool padded = request.vocab_padding.rows > 0 || request.vocab_padding.multiple > 0;
+  const bool padded = !request.vocab_padding.IsNone();
   const bool iterated = request.iteration && !request.in_root;
   if (request.to == Kind::kMegatron || (request.layout == LayoutRequest() && !padded && !iterated))
     return {};

@@ -21,6 +21,9 @@ void ReplaceAll(std::string* text, std::string_view what, std::string_view with)
 
 constexpr int64_t kMaxPlaces = int64_t{1} << 20;
 
+// No one pads by as much again: then the size is not the vocabulary's.
+bool IsTooMuchPadding(int64_t padding, int64_t size) { return padding >= size; }
+
 }  // namespace
 
 // One way through a recipe: takes tensors of one side, in any order, and gives those of the other.
@@ -292,6 +295,12 @@ class BoundRecipe::Translation {
           Error{.kind = ErrorKind::kMapping,
                 .found = fmt::format("axis '{}' has {} rows", rule.pad, have),
                 .expected = fmt::format("at most the {} of --pad-vocab-to", rows)});
+    if (IsTooMuchPadding(rows - have, have))
+      return std::unexpected(
+          Error{.kind = ErrorKind::kMapping,
+                .found = fmt::format("--pad-vocab-to asks for {} rows of padding", rows - have),
+                .expected = fmt::format("fewer than the {} that axis '{}' has", have, rule.pad),
+                .help = "whoever reads that cannot tell padding from a vocabulary of another size"});
     Shape rest = view.shape();
     rest[0] = rows - have;
     std::vector<View> parts{view};
@@ -318,13 +327,13 @@ class BoundRecipe::Translation {
                 .expected = fmt::format("to know '{}' from the model's config.json", rule.pad),
                 .help = "give the model's config.json by --assets-from"});
     if (rows <= size->second) return tensor.view;
-    // No one pads by as much again: then the size is not the vocabulary's.
-    if (rows - size->second >= size->second)
+    if (IsTooMuchPadding(rows - size->second, size->second))
       return std::unexpected(Error{
           .kind = ErrorKind::kMapping,
           .tensor = tensor.name,
           .found = fmt::format("{} rows", rows),
-          .expected = fmt::format("{} and some padding, as '{}' says", size->second, rule.pad),
+          .expected = fmt::format("{}, as '{}' says, and fewer of padding behind them", size->second,
+                                  rule.pad),
           .help = "the config.json or the recipe's [sizes] do not fit the tensor"});
     RESHARD_ASSIGN(View rest, View::Slice(tensor.view, 0, size->second, rows - size->second));
     const std::string name = fmt::format("rows {} to {} of {}", size->second, rows, tensor.name);

@@ -32,9 +32,9 @@ def megatron(source: Path, root: Path, *options: object) -> Path:
     return root
 
 
-def assert_is_reference(root: Path, model: Path, layout: Layout) -> None:
+def assert_is_reference(root: Path, model: Path, layout: Layout, flavor: str = FLAVOR) -> None:
     expected = megatron_reference.rank_states(
-        load_file(model / "model.safetensors"), AutoConfig.from_pretrained(model), layout, FLAVOR
+        load_file(model / "model.safetensors"), AutoConfig.from_pretrained(model), layout, flavor
     )
     for rank, chunks in megatron_layout.read(root, layout):
         for chunk, want in zip(chunks, expected[rank], strict=True):
@@ -180,6 +180,28 @@ def test_the_vocabulary_is_padded_and_trimmed(
     assert len(dropped) == 2, done.stderr
 
 
+def test_a_new_split_may_have_another_padding(models: Path, tmp_path: Path) -> None:
+    first = megatron(
+        *(models / "llama", tmp_path / "first", "--recipe", FLAVOR),
+        *("--tp", 2, "--pad-vocab-to", "100:last-row"),
+    )
+    again = megatron(
+        first, tmp_path / "again", "--tp", 4, "--pad-vocab-to", "x64", "--recipe", FLAVOR
+    )
+    [rank, *_] = [chunks[0] for _, chunks in megatron_layout.read(again, Layout(tp=4))]
+    assert rank["embedding.word_embeddings.weight"].shape[0] == 128 // 4
+    cli.convert(again, tmp_path / "back")
+    assert_same(read_hf(tmp_path / "back"), read_hf(models / "llama"))
+
+
+def test_a_new_split_in_another_flavor_needs_the_new_one_alone(
+    models: Path, tmp_path: Path
+) -> None:
+    first = megatron(models / "llama", tmp_path / "first", "--recipe", FLAVOR, "--tp", 2)
+    second = megatron(first, tmp_path / "second", "--recipe", "megatron-core-local", "--pp", 2)
+    assert_is_reference(second, models / "llama", Layout(pp=2), "megatron-core-local")
+
+
 def test_a_stored_plan_is_the_same_plan(models: Path, tmp_path: Path) -> None:
     options = ("--to", "megatron", "--recipe", FLAVOR, "--tp", 2, "--llm-pp-layers", "[[1,3]]")
     plan, direct, stored = tmp_path / "plan.json", tmp_path / "direct", tmp_path / "stored"
@@ -258,6 +280,7 @@ def test_the_language_model_from_elsewhere(models: Path, tmp_path: Path) -> None
             cli.MAPPING,
             ["50", "96"],
         ),
+        (["--to", "megatron", "--recipe", FLAVOR, "--pad-vocab-to", "192"], cli.MAPPING, ["96 rows", "fewer"]),
         (["--to", "dcp:ranks=0"], cli.USAGE, ["dcp:ranks=0"]),
         (["--to", "megatron", "--recipe", FLAVOR, "--vit-tp", "2"], cli.MAPPING, ["vit-tp", "'vit'"]),
         (["--to", "megatron", "--recipe", FLAVOR, "--etp", "2"], cli.MAPPING, ["etp is 2", "divides 1"]),
