@@ -112,6 +112,13 @@ Result<> KeepOnly(const std::string& only, const BoundRecipe* recipe, Mapping* m
       mapping->dropped_parts.push_back(
           {tensor.name, std::move(tensor.view), fmt::format("--only {}", only)});
   }
+  if (kept.empty() && !mapping->tensors.empty())
+    return std::unexpected(Error{
+        .kind = ErrorKind::kMapping,
+        .found = fmt::format("--only {} keeps none of {} tensors", only, mapping->tensors.size()),
+        .expected = part ? fmt::format("a recipe that knows a part '{}' of the model", only)
+                         : "an expression that is found in some hub names",
+        .help = "reshard inspect shows the names; reshard recipe list, what flavors there are"});
   mapping->tensors = std::move(kept);
   return {};
 }
@@ -164,7 +171,14 @@ Result<Flavors> ChooseFlavors(const ConvertRequest& request, const Source& sourc
                               const ModelConfig& config) {
   Flavors flavors;
   if (request.to == Kind::kHf) {
-    RESHARD_ASSIGN(flavors.from, ChooseFrom(request.recipe, source, config));
+    // Only the source has a flavor, by either name.
+    const std::string& name = request.recipe == "auto" ? request.from_recipe : request.recipe;
+    if (request.from_recipe != "auto" && request.from_recipe != name)
+      return std::unexpected(
+          Error{.kind = ErrorKind::kUsage,
+                .found = fmt::format("--recipe {} and --from-recipe {}", name, request.from_recipe),
+                .expected = "one of them with --to hf: only the source has a flavor"});
+    RESHARD_ASSIGN(flavors.from, ChooseFrom(name, source, config));
     return flavors;
   }
   const bool ranks_on_both = source.kind() == "megatron" && request.to == Kind::kMegatron;

@@ -75,13 +75,23 @@ Result<ModelConfig> ConfigOf(const ConvertRequest& request, const Source& source
   return ModelConfig();
 }
 
-Result<> CheckSourceIsDealtOut(const ConvertRequest& request, const Source& source) {
-  if (request.from_layout == LayoutRequest() || source.kind() == "megatron") return {};
-  return std::unexpected(
-      Error{.kind = ErrorKind::kUsage,
-            .file = source.root(),
-            .found = fmt::format("a layout is said of a source that is {}", source.kind()),
-            .expected = "a Megatron checkpoint with --from-layout"});
+std::unexpected<Error> NotUsed(std::string found, std::string expected) {
+  return std::unexpected(Error{.kind = ErrorKind::kUsage,
+                               .found = std::move(found),
+                               .expected = std::move(expected)});
+}
+
+// What is asked for and could change nothing is a mistake.
+Result<> CheckAllIsUsed(const ConvertRequest& request, const Source& source) {
+  if (request.from_layout != LayoutRequest() && source.kind() != "megatron")
+    return NotUsed(fmt::format("the layout of a source that is {}: {}", source.kind(),
+                               source.root()),
+                   "a Megatron checkpoint with --from-layout");
+  if (request.to != Kind::kHf && !request.like.empty())
+    return NotUsed("--like without --to hf", "a Hugging Face directory as the target");
+  if (request.to != Kind::kHf && request.weights != Weights::kSafetensors)
+    return NotUsed("--weights bin without --to hf", "a Hugging Face directory as the target");
+  return {};
 }
 
 }  // namespace
@@ -91,7 +101,7 @@ Result<MappedSource> MapSource(const ConvertRequest& request, std::unique_ptr<So
   RESHARD_ASSIGN(const Rules rules, CompileRules(request));
   MappedSource mapped{.source = std::move(source)};
   const Source& from = *mapped.source;
-  RESHARD_TRY(CheckSourceIsDealtOut(request, from));
+  RESHARD_TRY(CheckAllIsUsed(request, from));
   for (const std::string& note : from.notes()) reporter.OnWarning(note);
   mapped.assets = AssetsDirectory(request, from);
   RESHARD_TRY(CheckAssetsDirectory(mapped.assets));

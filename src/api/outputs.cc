@@ -22,12 +22,13 @@ TensorDecl Declare(const std::string& name, const View& view) {
   return {name, view.dtype(), view.shape()};
 }
 
-// The tensors of each file of a directory like another one.
+// The tensors of each file of a directory like another one. Where that has files of the other
+// format, the names are this one's.
 Result<std::vector<std::pair<std::string, FileContent>>> DistributeLike(
-    const std::vector<NamedView>& tensors, Packing packing,
+    const std::vector<NamedView>& tensors, const ConvertRequest& request,
     const std::map<std::string, std::string>& like) {
   std::map<std::string, FileContent> files;
-  const std::vector<FileContent> order = PackFiles(tensors, packing, UINT64_MAX);
+  const std::vector<FileContent> order = PackFiles(tensors, request.packing, UINT64_MAX);
   for (const FileContent& all : order)
     for (size_t index : all) {
       const auto file = like.find(tensors[index].name);
@@ -40,7 +41,13 @@ Result<std::vector<std::pair<std::string, FileContent>>> DistributeLike(
                   .help = fmt::format("drop it with --ignore, or leave out --like")});
       files[file->second].push_back(index);
     }
-  return std::vector<std::pair<std::string, FileContent>>(files.begin(), files.end());
+  std::vector<std::pair<std::string, FileContent>> named(files.begin(), files.end());
+  const fs::path extension = fs::path(WeightFileName(request.weights, 0, 1)).extension();
+  if (std::ranges::any_of(
+          named, [&](const auto& file) { return fs::path(file.first).extension() != extension; }))
+    for (size_t i = 0; i < named.size(); ++i)
+      named[i].first = WeightFileName(request.weights, i, named.size());
+  return named;
 }
 
 }  // namespace
@@ -66,7 +73,7 @@ Result<> PlanHf(const ConvertRequest& request, const std::vector<NamedView>& ten
     for (size_t i = 0; i < packed.size(); ++i)
       contents.emplace_back(WeightFileName(request.weights, i, packed.size()), packed[i]);
   } else {
-    RESHARD_ASSIGN(contents, DistributeLike(tensors, request.packing, like));
+    RESHARD_ASSIGN(contents, DistributeLike(tensors, request, like));
   }
   std::map<std::string, std::string> weight_map;
   uint64_t total_size = 0;

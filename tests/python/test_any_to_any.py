@@ -228,6 +228,31 @@ def test_only_some_tensors(models: Path, out: Path) -> None:
     assert_same_tensors(load_file(out / "model.safetensors"), want)
 
 
+def test_like_files_of_the_other_format(models: Path, tmp_path: Path) -> None:
+    """The distribution is theirs, the names are those that readers look for."""
+    for weights in ("safetensors", "bin"):
+        cli.convert(
+            models / "llama", tmp_path / weights, "--shard-size", "40kB", "--weights", weights
+        )
+    for weights, other in (("bin", "safetensors"), ("safetensors", "bin")):
+        again = tmp_path / f"{other}-like-{weights}"
+        cli.convert(models / "llama", again, "--weights", other, "--like", tmp_path / weights)
+        names = [path.name for path in (tmp_path / other).iterdir() if "manifest" not in path.name]
+        assert len(names) > 3
+        for name in names:
+            assert (again / name).read_bytes() == (tmp_path / other / name).read_bytes()
+    assert_same(read_hf(tmp_path / "safetensors-like-bin"), read_hf(models / "llama"))
+
+
+def test_the_source_s_flavor_by_either_name(models: Path, tmp_path: Path) -> None:
+    source = tmp_path / "dcp"
+    cli.ok("convert", models / "llama", source, "--to", "dcp", "--recipe", "veomni")
+    cli.convert(source, tmp_path / "kept", "--from-recipe", "identity")
+    hub = load_file(models / "llama" / "model.safetensors")
+    got = load_file(tmp_path / "kept" / "model.safetensors")
+    assert_same_tensors(got, {f"model.{name}": value for name, value in hub.items()})
+
+
 def test_the_language_model_from_elsewhere(models: Path, tmp_path: Path) -> None:
     """Of what is replaced no old layer stays, and what the other has not is kept."""
     base = tmp_path / "base"
@@ -282,6 +307,11 @@ def test_the_language_model_from_elsewhere(models: Path, tmp_path: Path) -> None
         ),
         (["--to", "megatron", "--recipe", FLAVOR, "--pad-vocab-to", "192"], cli.MAPPING, ["96 rows", "fewer"]),
         (["--to", "dcp:ranks=0"], cli.USAGE, ["dcp:ranks=0"]),
+        (["--only", "vit"], cli.MAPPING, ["--only vit", "a part 'vit'"]),
+        (["--only", "lora"], cli.MAPPING, ["--only lora", "none of 39"]),
+        (["--to", "dcp", "--like", "{model}"], cli.USAGE, ["--like", "--to hf"]),
+        (["--to", "dcp", "--weights", "bin"], cli.USAGE, ["--weights", "--to hf"]),
+        (["--recipe", "veomni", "--from-recipe", "identity"], cli.USAGE, ["veomni", "identity"]),
         (["--to", "megatron", "--recipe", FLAVOR, "--vit-tp", "2"], cli.MAPPING, ["vit-tp", "'vit'"]),
         (["--to", "megatron", "--recipe", FLAVOR, "--etp", "2"], cli.MAPPING, ["etp is 2", "divides 1"]),
         (
@@ -294,6 +324,7 @@ def test_the_language_model_from_elsewhere(models: Path, tmp_path: Path) -> None
 def test_what_does_not_fit_is_refused_with_the_numbers(
     models: Path, out: Path, options: list[str], code: int, words: list[str]
 ) -> None:
+    options = [option.format(model=models / "llama") for option in options]
     done = cli.expect(code, "convert", models / "llama", out, *options)
     for word in words:
         assert word in done.stderr
