@@ -262,7 +262,9 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
   if (whole) RESHARD_TRY(CheckComplete(*to, mapping.tensors));
   RESHARD_TRY(ApplyCasts(casts, &mapping));
   if (request.to != Kind::kMegatron) return target;
-  RESHARD_ASSIGN(target.layout, ResolveLayout(layout, CountLayers(*to, mapping.tensors)));
+  const auto layers = CountLayers(*to, mapping.tensors);
+  RESHARD_ASSIGN(target.layout, ResolveLayout(layout, layers));
+  RESHARD_TRY(CheckUsesStages(target.layout, layout, layers));
   RESHARD_ASSIGN(target.ranks, Partition(*to, target.layout, mapping.tensors));
   return target;
 }

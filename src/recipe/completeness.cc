@@ -316,14 +316,17 @@ Result<> CheckUsesLayout(const BoundRecipe& recipe, const Layout& layout) {
                                  .help = "every rank along it would hold the same"});
   };
   if (shards != layout.ranks)
-    return fault(fmt::format("{} tensor parallel ranks, and no rule for this model cuts by 'tp' in "
-                             "more than {}",
+    return fault(fmt::format("{} tensor parallel ranks, but the recipe has no rule with 'tp' that "
+                             "cuts this model in more than {}",
                              layout.ranks, shards),
                  fmt::format("tensor parallel sizes up to {}", shards));
   if (!deals)
-    return fault(fmt::format("ep is {}, and no rule for this model has 'ep'", layout.ep), "ep 1");
+    return fault(fmt::format("ep is {}, but the recipe has no rule with 'ep' for this model",
+                             layout.ep),
+                 "ep 1");
   if (!stages)
-    return fault(fmt::format("{} stages, and no rule for this model has layers on stages",
+    return fault(fmt::format("{} stages, but the recipe has no rule with layers on stages for this "
+                             "model",
                              layout.pp * layout.vpp),
                  "pp 1 and vpp 1");
   return {};

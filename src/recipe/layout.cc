@@ -207,25 +207,6 @@ Result<> CheckSize(const Layout& layout) {
   return {};
 }
 
-// Some part must be dealt out to all stages: by a list that long, or evenly for want of a list.
-Result<> CheckSpread(const Layout& layout, const LayoutRequest& request,
-                     const std::map<std::string, int64_t>& layers) {
-  const int64_t stages = layout.pp * layout.vpp;
-  const auto& lists = request.part_layers;
-  const bool evenly = std::ranges::any_of(
-      layers, [&](const auto& part) { return !lists.contains(part.first); });
-  if (stages == 1 || lists.empty() || evenly) return {};
-  for (const auto& [part, rows] : lists)
-    if (std::ssize(rows) * std::ssize(rows[0]) == stages) return {};
-  const auto& [part, rows] = *lists.begin();
-  return DoesNotFit(
-      fmt::format("{} stages of {} chunks, and {}-pp-layers {}", layout.pp, layout.vpp, part,
-                  RowsText(rows)),
-      fmt::format("a list for some part with all {} entries: a shorter one repeats, and each of "
-                  "its layers would stand on several stages",
-                  stages));
-}
-
 Result<> CheckDivides(std::string_view name, int64_t size, int64_t ranks) {
   if (ranks % size == 0) return {};
   return DoesNotFit(fmt::format("{} is {}", name, size),
@@ -272,7 +253,6 @@ Result<Layout> ResolveLayout(const LayoutRequest& request,
     RESHARD_TRY(CheckDivides(part + "-tp", size, layout.ranks));
   RESHARD_TRY(CheckDivides("etp", layout.etp, layout.ranks));
 
-  RESHARD_TRY(CheckSpread(layout, request, layers));
   for (const auto& [part, count] : layers) {
     std::vector<int64_t> flat;
     const auto rows = request.part_layers.find(part);
@@ -300,6 +280,24 @@ Result<Layout> ResolveLayout(const LayoutRequest& request,
     layout.stages.emplace(part, StageList(std::move(flat)));
   }
   return layout;
+}
+
+Result<> CheckUsesStages(const Layout& layout, const LayoutRequest& request,
+                         const std::map<std::string, int64_t>& layers) {
+  const int64_t stages = layout.pp * layout.vpp;
+  const auto& lists = request.part_layers;
+  const bool evenly = std::ranges::any_of(
+      layers, [&](const auto& part) { return !lists.contains(part.first); });
+  if (stages == 1 || lists.empty() || evenly) return {};
+  for (const auto& [part, rows] : lists)
+    if (std::ssize(rows) * std::ssize(rows[0]) == stages) return {};
+  const auto& [part, rows] = *lists.begin();
+  return DoesNotFit(
+      fmt::format("{} stages of {} chunks, and {}-pp-layers {}", layout.pp, layout.vpp, part,
+                  RowsText(rows)),
+      fmt::format("a list for some part with all {} entries: a shorter one repeats, and each of "
+                  "its layers would stand on several stages",
+                  stages));
 }
 
 }  // namespace reshard

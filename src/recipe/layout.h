@@ -75,6 +75,11 @@ struct Layout {
 Result<Layout> ResolveLayout(const LayoutRequest& request,
                              const std::map<std::string, int64_t>& layers);
 
+/// Proves that some part is dealt out to all stages of a layout that a request resolves to: by a list
+/// that long, or evenly for want of a list. Errors are of kind kMapping.
+Result<> CheckUsesStages(const Layout& layout, const LayoutRequest& request,
+                         const std::map<std::string, int64_t>& layers);
+
 }  // namespace reshard
 
 #endif  // RESHARD_RECIPE_LAYOUT_H_

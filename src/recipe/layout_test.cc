@@ -140,7 +140,7 @@ TEST(LayoutTest, WhatDoesNotFitIsSaidWithTheNumbers) {
               AllOf(HasSubstr("3 stages in llm-pp-layers"), HasSubstr("the 2 of --pp")));
   EXPECT_THAT(FaultOf(Request("vpp=1,llm-pp-layers=[[1],[3]]"), {{"llm", 4}}),
               AllOf(HasSubstr("2 chunks"), HasSubstr("the 1 of --vpp")));
-  EXPECT_THAT(FaultOf(Request("pp=4,vit-pp-layers=[1,2,1]"), {{"llm", 4}, {"vit", 4}}),
+  EXPECT_THAT(FaultOf(Request("pp=4,vit-pp-layers=[1,2,1]"), {{"vit", 4}}),
               AllOf(HasSubstr("3 entries"), HasSubstr("divides")));
   EXPECT_THAT(FaultOf(Request("tp=4,vit-tp=3"), {}), AllOf(HasSubstr("vit-tp is 3"), HasSubstr("divides 4")));
   EXPECT_THAT(FaultOf(Request("tp=3,vit-tp=4"), {}), HasSubstr("tp is 3"));
@@ -149,14 +149,15 @@ TEST(LayoutTest, WhatDoesNotFitIsSaidWithTheNumbers) {
 
 TEST(LayoutTest, SomePartIsDealtOutToAllStages) {
   const std::map<std::string, int64_t> layers = {{"llm", 4}, {"vit", 4}};
-  const auto resolves = [&](const char* text) {
-    return ResolveLayout(Request(text), layers).has_value();
+  const auto uses = [&](const char* text) {
+    const LayoutRequest request = Request(text);
+    return CheckUsesStages(*ResolveLayout(request, layers), request, layers).has_value();
   };
-  EXPECT_TRUE(resolves("pp=2,vit-pp-layers=[4]")) << "the other part is split evenly";
-  EXPECT_TRUE(resolves("pp=2,llm-pp-layers=[4],vit-pp-layers=[4,0]"));
-  EXPECT_FALSE(resolves("pp=2,llm-pp-layers=[4],vit-pp-layers=[4]"));
-  EXPECT_FALSE(resolves("pp=2,vpp=2,llm-pp-layers=[2,2],vit-pp-layers=[4]"));
-  EXPECT_FALSE(resolves("llm-pp-layers=[2,2],vit-pp-layers=[[2],[2]]"));
+  EXPECT_TRUE(uses("pp=2,vit-pp-layers=[4]")) << "the other part is split evenly";
+  EXPECT_TRUE(uses("pp=2,llm-pp-layers=[4],vit-pp-layers=[4,0]"));
+  EXPECT_FALSE(uses("pp=2,llm-pp-layers=[4],vit-pp-layers=[4]"));
+  EXPECT_FALSE(uses("pp=2,vpp=2,llm-pp-layers=[2,2],vit-pp-layers=[4]"));
+  EXPECT_FALSE(uses("llm-pp-layers=[2,2],vit-pp-layers=[[2],[2]]"));
 }
 
 TEST(LayoutTest, SizesThatAreHarmlessAloneAreNotMultipliedUnchecked) {
