@@ -201,11 +201,15 @@ def test_other_threads_run_meanwhile(large: Path, out: Path) -> None:
     assert len(during) > 20 * (end - start) + 5
 
 
-WORK = """
+# A hundred files, each waited for until it is on the disk: longer than the tenth of a second in
+# which Ctrl-C is noticed, on any disk.
+SLOWLY: dict[str, Any] = {"shard_size": "1MB", "jobs": 1}
+
+WORK = f"""
 import json, sys, reshard
 print("started", flush=True)
 try:
-    reshard.convert(sys.argv[1], sys.argv[2], dtype="bfloat16", shard_size="20MB", jobs=1)
+    reshard.convert(sys.argv[1], sys.argv[2], **{SLOWLY})
 except KeyboardInterrupt:
     print("interrupted", flush=True)
     sys.exit(3)
@@ -246,11 +250,10 @@ def interrupted(source: Path, parent: Path) -> Path:
 
 
 def test_ctrl_c_and_the_same_call_again(large: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"dtype": "bfloat16", "shard_size": "20MB", "jobs": 1}
-    reshard.convert(large, tmp_path / "undisturbed", **options)
+    reshard.convert(large, tmp_path / "undisturbed", **SLOWLY)
     destination = interrupted(large, tmp_path)
     assert not destination.exists()
     assert len(cli.staged(destination)) == 1
-    assert reshard.convert(large, destination, **options).bytes_resumed > 0
+    assert reshard.convert(large, destination, **SLOWLY).bytes_resumed > 0
     assert cli.staged(destination) == []
     assert compare.tree_digest(destination) == compare.tree_digest(tmp_path / "undisturbed")
