@@ -1,7 +1,6 @@
 #include "recipe/pattern.h"
 
 #include <algorithm>
-#include <deque>
 #include <numeric>
 #include <set>
 #include <utility>
@@ -162,19 +161,30 @@ bool Pattern::Overlap(const Pattern& a, const Pattern& b) {
       return x.kind == Piece::Kind::kAny || y.character != '.';
     return true;
   };
+  // Row i: how far along b, where i steps of a are walked. Nearly always that is one place.
   const std::vector<Step> xs = steps(a), ys = steps(b);
-  std::set<std::pair<size_t, size_t>> seen{{0, 0}};
-  std::deque<std::pair<size_t, size_t>> todo{{0, 0}};
-  while (!todo.empty()) {
-    const auto [i, j] = todo.front();
-    todo.pop_front();
-    if (i == xs.size() && j == ys.size()) return true;
-    if (i == xs.size() || j == ys.size() || !meet(xs[i], ys[j])) continue;
-    for (size_t next_i : {i + 1, xs[i].repeats ? i : i + 1})
-      for (size_t next_j : {j + 1, ys[j].repeats ? j : j + 1})
-        if (seen.emplace(next_i, next_j).second) todo.emplace_back(next_i, next_j);
+  std::vector<char> row(ys.size() + 1, false), next(ys.size() + 1, false);
+  row[0] = true;
+  for (size_t i = 0, first = 0, last = 0; i < xs.size(); ++i) {
+    size_t next_first = ys.size() + 1, next_last = 0;
+    const auto reach = [&](size_t j) {
+      next[j] = true;
+      next_first = std::min(next_first, j);
+      next_last = std::max(next_last, j);
+    };
+    for (size_t j = first; j <= last; ++j) {
+      if (!std::exchange(row[j], false) || j == ys.size() || !meet(xs[i], ys[j])) continue;
+      reach(j + 1);
+      if (ys[j].repeats) reach(j);
+      if (!xs[i].repeats) continue;
+      row[j + 1] = true;
+      last = std::max(last, j + 1);
+    }
+    if (next_first > next_last) return false;
+    first = next_first, last = next_last;
+    std::swap(row, next);
   }
-  return false;
+  return row[ys.size()];
 }
 
 }  // namespace reshard
