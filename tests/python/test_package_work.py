@@ -229,10 +229,13 @@ def interrupted(source: Path, parent: Path) -> Path:
     for attempt in range(20):
         destination = parent / f"attempt-{attempt}" / "out"
         destination.parent.mkdir()
+        # A shell's background job ignores Ctrl-C, and would hand that on.
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL)
         process = subprocess.Popen(
             [sys.executable, "-c", WORK, str(source), str(destination)],
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
+        signal.signal(signal.SIGINT, before)
         deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline:
             if any(has_finished_a_file(directory) for directory in cli.staged(destination)):
