@@ -12,17 +12,13 @@ scripts/test.sh makes, and 8 GB of disk.
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import sys
-from dataclasses import asdict
-from pathlib import Path
 
 import measure
-from table import at_least, at_most, print_table, ratio, times
+from options import REPOSITORY, parse, show
+from table import at_least, at_most, ratio, times
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 MIB = 1 << 20
 
 COMPARE = """
@@ -38,19 +34,7 @@ assert all(torch.equal(ours[k].view(torch.int16), theirs[k].view(torch.int16)) f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    venv = REPOSITORY / ".venv" / "bin" / "python"
-    release = REPOSITORY / "build" / "release" / "bin" / "reshard"
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workdir", type=Path, default=REPOSITORY / "build" / "bench")
-    parser.add_argument("--reshard", type=Path, default=release)
-    parser.add_argument(
-        "--python", default=venv if venv.exists() else sys.executable, help="one with PyTorch"
-    )
-    parser.add_argument("--json", action="store_true", help="the rows as JSON")
-    options = parser.parse_args()
+    options = parse(__doc__)
 
     script = REPOSITORY / "bench" / "torch_dequantize.py"
     source = options.workdir / "model-fp8"
@@ -105,10 +89,7 @@ def main() -> None:
             times("processor", processor["reshard"]),
         ),
     ]
-    if options.json:
-        print(json.dumps([asdict(row) for row in rows], indent=2))
-    else:
-        print_table(rows)
+    show(rows, options.json)
 
 
 if __name__ == "__main__":

@@ -15,16 +15,15 @@ scripts/test.sh makes, and 8 GB of disk.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import measure
-from table import Row, at_least, at_most, print_table, ratio, times
+from options import REPOSITORY, parse, show
+from table import Row, at_least, at_most, ratio, times
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 TORCH = REPOSITORY / "bench" / "torch_megatron.py"
 MIB = 1 << 20
 RECIPE = ["--recipe", "megatron-core", "-q"]
@@ -117,31 +116,14 @@ def bench(key: str, way: Way, options: argparse.Namespace) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    venv = REPOSITORY / ".venv" / "bin" / "python"
-    release = REPOSITORY / "build" / "release" / "bin" / "reshard"
-    parser.add_argument("--only", choices=["split", "merge", "resplit"])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workdir", type=Path, default=REPOSITORY / "build" / "bench")
-    parser.add_argument("--reshard", type=Path, default=release)
-    parser.add_argument(
-        "--python", default=venv if venv.exists() else sys.executable, help="one with PyTorch"
-    )
-    parser.add_argument("--json", action="store_true", help="the rows as JSON")
-    options = parser.parse_args()
-    options.workdir.mkdir(parents=True, exist_ok=True)
+    options = parse(__doc__, ["split", "merge", "resplit"])
     make(options)
 
     rows: list[Row] = []
     for key, way in ways(options.workdir).items():
         if options.only in (None, key):
             rows += bench(key, way, options)
-    if options.json:
-        print(json.dumps([asdict(row) for row in rows], indent=2))
-    else:
-        print_table(rows)
+    show(rows, options.json)
 
 
 if __name__ == "__main__":
