@@ -106,16 +106,18 @@ Result<MappedSource> MapSource(const ConvertRequest& request, std::unique_ptr<So
   mapped.assets = AssetsDirectory(request, from);
   RESHARD_TRY(CheckAssetsDirectory(mapped.assets));
   RESHARD_ASSIGN(const ModelConfig config, ConfigOf(request, from, mapped.assets, reporter));
+  // A model in memory knows its sizes, but not how its weights were stored.
+  if (request.config_json.empty())
+    mapped.stored_config = config;
+  else if (!mapped.assets.empty())
+    mapped.stored_config = ReadModelConfig(mapped.assets).value_or(ModelConfig());
   if (!request.like.empty()) {
     RESHARD_ASSIGN(mapped.like, ReadLikeness(request.like));
   }
   RESHARD_ASSIGN(mapped.flavors, ChooseFlavors(request, from, config));
-  // A model in memory knows its sizes, but not how its weights were stored.
-  const ModelConfig stored =
-      request.dequantize ? ReadModelConfig(mapped.assets).value_or(ModelConfig()) : ModelConfig();
   RESHARD_ASSIGN(mapped.target,
-                 MapTensors(request, from, mapped.flavors, config, stored, rules.ignore,
-                            rules.casts, StyleFor(request, mapped.like)));
+                 MapTensors(request, from, mapped.flavors, config, mapped.stored_config,
+                            rules.ignore, rules.casts, StyleFor(request, mapped.like)));
   for (const std::string& warning : mapped.target.mapping.warnings) reporter.OnWarning(warning);
   RESHARD_TRY(CheckMapping(mapped.target.mapping, from.catalog()));
   return mapped;

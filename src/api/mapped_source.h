@@ -16,6 +16,7 @@ namespace reshard {
 struct MappedSource {
   std::unique_ptr<Source> source;
   std::string assets;                       ///< where config and tokenizer lie; empty: nowhere
+  ModelConfig stored_config{};              ///< the config.json that lies there
   Likeness like;                            ///< what request.like holds
   Flavors flavors;
   TargetTensors target;

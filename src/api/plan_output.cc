@@ -10,7 +10,6 @@
 #include "api/outputs.h"
 #include "base/try.h"
 #include "checkpoints/hf/hf_assets.h"
-#include "checkpoints/hf/hf_config.h"
 #include "plan/planner.h"
 
 namespace reshard {
@@ -30,11 +29,10 @@ std::optional<DType> MainDType(const std::vector<NamedView>& tensors) {
 
 // Whether the config beside the weights says that they are float8, and they are not: it was that of
 // what they were made of, or of the model that they were trained from.
-bool ConfigIsOutdated(const ConvertRequest& request, const fs::path& config_directory,
-                   const std::vector<NamedView>& tensors) {
+bool ConfigIsOutdated(const ConvertRequest& request, const ModelConfig& config,
+                      const std::vector<NamedView>& tensors) {
   if (request.dequantize) return true;
-  const auto config = ReadModelConfig(config_directory);
-  return config && config->Number("quantization_config.quant_method.fp8") == 1 &&
+  return config.Number("quantization_config.quant_method.fp8") == 1 &&
          std::ranges::none_of(tensors, [](const NamedView& tensor) {
            return IsFloat8(tensor.view.dtype());
          });
@@ -102,7 +100,7 @@ Result<Plan> PlanOutput(const ConvertRequest& request, MappedSource* mapped, Rep
       RESHARD_TRY(PlanAssets(
           mapped->assets,
           {.dtype = MainDType(target.mapping.tensors),
-           .dequantized = ConfigIsOutdated(request, mapped->assets, target.mapping.tensors)},
+           .dequantized = ConfigIsOutdated(request, mapped->stored_config, target.mapping.tensors)},
           &plan));
       break;
     case Kind::kDcp: RESHARD_TRY(PlanDcp(request, target.mapping.tensors, &plan)); break;

@@ -84,12 +84,9 @@ Result<size_t> BoxFiller::CopyDequantized(const Region& region, DType dtype, std
   RESHARD_TRY(ReadScales(box));
   Region values = region;
   values.dst = 0;
-  int64_t count = 1;
-  for (size_t i = values.loops.size(); i-- > 0;) {
-    values.loops[i].dst_stride = count;
-    count *= values.loops[i].extent;
-  }
-  values_.resize(static_cast<size_t>(count));
+  const std::vector<int64_t> strides = PackedStrides(values);
+  for (size_t i = 0; i < strides.size(); ++i) values.loops[i].dst_stride = strides[i];
+  values_.resize(static_cast<size_t>(values.numel()));
   RESHARD_TRY(CopyRegion(values, values_.data()));
   return Dequantizer(region.source_dtype, dtype)
       .Multiply(region, values_.data(), {box, scales_}, dst);

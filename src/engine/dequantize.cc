@@ -14,6 +14,9 @@ namespace {
 // Elements that are decoded, multiplied and rounded at once.
 constexpr int64_t kBatch = 256;
 
+// No finite value of a float8 type is larger.
+constexpr float kLargest = 57344.0F;
+
 // How the bits of a float8 type are read: the sign, the exponent, `mantissa` bits.
 struct Format {
   int mantissa;
@@ -91,6 +94,12 @@ const std::array<float, 256>& Float8Values(DType dtype) {
   }
 }
 
+std::vector<int64_t> PackedStrides(const Region& region) {
+  std::vector<int64_t> extents;
+  for (const Loop& loop : region.loops) extents.push_back(loop.extent);
+  return RowMajorStrides(extents);
+}
+
 struct Dequantizer::Nest {
   const Region& region;
   std::span<const int64_t> block;
@@ -111,22 +120,12 @@ struct Dequantizer::Nest {
 Dequantizer::Dequantizer(DType from, DType to)
     : decoded_(Float8Values(from)),
       multiply_(FindMultiply(from)),
-      largest_(0),
       to_(to),
-      cast_(to == DType::kFloat32 ? nullptr : FindCast(DType::kFloat32, to)) {
-  for (float value : decoded_)
-    if (std::isfinite(value)) largest_ = std::max(largest_, value);
-}
+      cast_(to == DType::kFloat32 ? nullptr : FindCast(DType::kFloat32, to)) {}
 
 size_t Dequantizer::Multiply(const Region& region, const std::byte* values,
                              const ScaleGrid& scales, std::byte* dst) {
-  Nest nest{region, region.dequantize->block(), scales, {}, {}};
-  nest.counts.resize(region.loops.size());
-  int64_t count = 1;
-  for (size_t i = region.loops.size(); i-- > 0;) {
-    nest.counts[i] = count;
-    count *= region.loops[i].extent;
-  }
+  Nest nest{region, region.dequantize->block(), scales, PackedStrides(region), {}};
   nest.strides.resize(region.start.size());
   for (const Loop& loop : scales.box.loops) nest.strides[loop.dim] = loop.dst_stride;
   overflows_ = 0;
@@ -166,7 +165,7 @@ void Dequantizer::MultiplyLoop(const Nest& nest, size_t depth, std::vector<int64
 void Dequantizer::MultiplyRun(const std::byte* values, int64_t count, float scale,
                               int64_t dst_stride, std::byte* dst) {
   const int64_t size = ItemSize(to_);
-  const bool overflows = std::isfinite(scale) && std::isinf(scale * largest_);
+  const bool overflows = std::isfinite(scale) && std::isinf(scale * kLargest);
   std::array<float, kBatch> products;
   std::array<std::byte, kBatch * sizeof(double)> rounded;
   for (int64_t first = 0; first < count; first += kBatch) {

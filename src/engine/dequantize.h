@@ -16,6 +16,10 @@ namespace reshard {
 /// The values of all bytes of a float8 type, float8_e8m0fnu among them, in float32: exact.
 const std::array<float, 256>& Float8Values(DType dtype);
 
+/// How far apart the turns of each loop of a region lie where its elements are packed in the order of
+/// its loops.
+std::vector<int64_t> PackedStrides(const Region& region);
+
 /// The scales of a region, once they are in memory.
 struct ScaleGrid {
   const Region& box;            ///< what ScalesOf(the region) gives
@@ -29,7 +33,7 @@ class Dequantizer {
   /// `from` is a float8 type, `to` a castable one.
   Dequantizer(DType from, DType to);
 
-  /// `values` are those of `region` in the order of its loops; products go to `dst`, which its
+  /// `values` are those of `region`, packed in the order of its loops; products go to `dst`, which its
   /// dst_strides count from. Gives the number of products that are infinite though both factors
   /// are finite.
   size_t Multiply(const Region& region, const std::byte* values, const ScaleGrid& scales,
@@ -44,7 +48,6 @@ class Dequantizer {
 
   const std::array<float, 256>& decoded_;
   dequantize_kernels::MultiplyFn multiply_;
-  float largest_;  // finite value of the type
   DType to_;
   CastFn cast_;
   size_t overflows_ = 0;

@@ -1,7 +1,6 @@
 // Eight values at a time, by way of float16, whose exponent has room for those of both types. Only
 // functions marked RESHARD_AVX2 are compiled for AVX2 and F16C.
 
-#include "engine/dequantize.h"
 #include "engine/dequantize_kernels.h"
 
 #if defined(__x86_64__)
@@ -35,8 +34,7 @@ RESHARD_AVX2 void Multiply(const std::byte* values, float scale, float* products
   size_t i = 0;
   for (; i + 8 <= n; i += 8)
     _mm256_storeu_ps(products + i, _mm256_mul_ps(Decode8<kType>(values + i), scales));
-  const auto& decoded = Float8Values(kType);
-  for (; i < n; ++i) products[i] = decoded[std::to_integer<size_t>(values[i])] * scale;
+  FindScalar(kType)(values + i, scale, products + i, n - i);
 }
 
 }  // namespace

@@ -20,11 +20,12 @@ std::string_view Number(std::string_view text, size_t* length) {
   return text.substr(begin, end - begin);
 }
 
-bool IsDequantized(const View& view) {
-  return view.op() == View::Op::kDequantize || std::ranges::any_of(view.inputs(), IsDequantized);
-}
-
 }  // namespace
+
+bool Uses(const View& view, View::Op op) {
+  return view.op() == op ||
+         std::ranges::any_of(view.inputs(), [&](const View& input) { return Uses(input, op); });
+}
 
 uint64_t Slot::byte_size() const { return view.byte_size(); }
 
@@ -70,7 +71,8 @@ Result<> ApplyCasts(const CastRules& rules, Mapping* mapping) {
       target = dtype;
       break;
     }
-    if (!target && rules.dequantized && IsDequantized(tensor.view)) target = rules.dequantized;
+    if (!target && rules.dequantized && Uses(tensor.view, View::Op::kDequantize))
+      target = rules.dequantized;
     if (!target) continue;
     RESHARD_ASSIGN(tensor.view, View::Cast(tensor.view, *target));
   }

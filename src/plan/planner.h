@@ -64,6 +64,9 @@ Result<> CheckPlan(const Plan& plan, const Catalog& catalog, Replicas replicas =
 void Summarize(const Catalog& catalog, std::string_view recipe_text, std::string_view request,
                Plan* plan);
 
+/// Whether a node of the view is `op`.
+bool Uses(const View& view, View::Op op);
+
 /// The plan as a value to print.
 PlanDescription Describe(const Plan& plan, const Catalog& catalog, Detail detail);
 

@@ -59,10 +59,7 @@ Reads ReadsOf(const View& view, const Catalog& catalog) {
 }
 
 bool Casts(const View& view) {
-  if (view.op() == View::Op::kCast || view.op() == View::Op::kDequantize) return true;
-  for (const View& input : view.inputs())
-    if (Casts(input)) return true;
-  return false;
+  return Uses(view, View::Op::kCast) || Uses(view, View::Op::kDequantize);
 }
 
 }  // namespace

@@ -7,8 +7,8 @@
 
 #include "base/checked_math.h"
 #include "base/try.h"
-#include "recipe/quantized.h"
 #include "recipe/index_text.h"
+#include "recipe/quantized.h"
 #include "view/shape_text.h"
 
 namespace reshard {
