@@ -13,11 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from harness import same_bytes
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 FIXTURES = REPOSITORY / "tests" / "data" / "fixtures"
 RESHARD = Path(
     os.environ.get("RESHARD", REPOSITORY / "build" / "release" / "bin" / "reshard")
 ).resolve()
+
+# Another build of the program, whose outputs must be the same: see scripts/same_bytes.sh.
+OTHER = os.environ.get("RESHARD_OTHER")
 
 OK, NO, USAGE, SOURCE, MAPPING, DESTINATION, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
@@ -26,9 +31,26 @@ def run(
     *args: object, cwd: Path | None = None, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
     """`reshard ARGS...`, not on a terminal. Never raises for an exit code."""
-    command = [str(RESHARD), *map(str, args)]
+    words = list(map(str, args))
+    compared = OTHER is not None and same_bytes.is_comparable(words, cwd)
+    done = _run(RESHARD, words, cwd, timeout)
+    if OTHER is not None and compared and done.returncode == OK:
+        with same_bytes.elsewhere(words) as moved:
+            _run(OTHER, moved, cwd, timeout)
+            same_bytes.compare(words, moved, cwd)
+    return done
+
+
+def _run(
+    program: str | Path, words: list[str], cwd: Path | None, timeout: float
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=cwd, timeout=timeout, capture_output=True, text=True, errors="backslashreplace"
+        [str(program), *words],
+        cwd=cwd,
+        timeout=timeout,
+        capture_output=True,
+        text=True,
+        errors="backslashreplace",
     )
 
 
