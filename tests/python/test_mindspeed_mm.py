@@ -143,6 +143,46 @@ def test_the_reference_on_numbers() -> None:
     ]
 
 
+# --- names, word for word -----------------------------------------------------------------------
+# What MindSpeed-MM's own converters call the tensors of one vision layer.
+BIASED = ("self_attention.linear_qkv", "self_attention.linear_proj", "mlp.linear_fc2")
+NORMS = ("input_layernorm", "pre_mlp_layernorm")
+INTERNVL = {
+    *(f"{module}.{kind}" for module in (*BIASED, *NORMS) for kind in ("weight", "bias")),
+    *("mlp.linear_fc1.weight", "mlp.linear_fc1.bias", "ls1", "ls2"),
+}
+LAYER_NAMES = [
+    pytest.param("internvl_qwen2", RECIPE, "image_encoder.encoder.encoder", INTERNVL),
+    pytest.param(
+        "internvl_llama",
+        RECIPE,
+        "image_encoder.encoder.encoder",
+        INTERNVL - {"self_attention.linear_qkv.bias", *(f"{norm}.bias" for norm in NORMS)}
+        | {f"self_attention.{kind}_layernorm.weight" for kind in "qk"},
+    ),
+    pytest.param(
+        "qwen2_5_vl",
+        CANONICAL,
+        "image_encoder.encoder.blocks",
+        {
+            *(f"{module}.{kind}" for module in BIASED for kind in ("weight", "bias")),
+            *(f"mlp.{part}_proj.{kind}" for part in ("gate", "up") for kind in ("weight", "bias")),
+            *(f"{norm}.weight" for norm in NORMS),
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "recipe", "root", "names"), LAYER_NAMES)
+def test_the_names_of_a_vision_layer(
+    name: str, recipe: tuple[str, str], root: str, names: set[str], tmp_path: Path, out: Path
+) -> None:
+    to_megatron(published(name, tmp_path / "hf"), out, ONE, recipe)
+    ((tensors,),) = read_ranks(out).values()
+    layer = f"{root}.layers.3."
+    assert {key.removeprefix(layer) for key in tensors if key.startswith(layer)} == names
+
+
 # --- the program ------------------------------------------------------------------------------
 
 

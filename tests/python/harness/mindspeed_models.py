@@ -12,7 +12,17 @@ from typing import Any
 
 import torch
 
-from .tensor_cuts import Cut, columns, halves, head_columns, head_rows, rows, rows_of, whole
+from .tensor_cuts import (
+    Cut,
+    columns,
+    halves,
+    head_columns,
+    head_rows,
+    rows,
+    rows_of,
+    uneven_rows,
+    whole,
+)
 
 Config = dict[str, Any]
 Tensors = dict[str, torch.Tensor]
@@ -85,11 +95,11 @@ def by_group(groups: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> 
     return torch.cat(blocks)
 
 
-def text_ends(m: Maker, root: str, head: str) -> None:
-    m.tensor(f"{root}embed_tokens.weight", EMBEDDING, rows)
+def text_ends(m: Maker, root: str, head: str, vocabulary: Cut = rows) -> None:
+    m.tensor(f"{root}embed_tokens.weight", EMBEDDING, vocabulary)
     m.module(f"{root}norm", "text_decoder.decoder.final_layernorm")
     if m.has(f"{head}.weight"):
-        m.module(head, OUTPUT, rows)
+        m.module(head, OUTPUT, vocabulary)
 
 
 def text_norms(m: Maker, layer: str, mm: str) -> None:
@@ -118,20 +128,30 @@ def gated_mlp(m: Maker, mlp: str, mm: str) -> None:
     m.module(f"{mlp}.down_proj", f"{mm}.linear_fc2", columns)
 
 
-def qwen_text(m: Maker, root: str, head: str, config: Config, canonical: bool = False) -> None:
-    text_ends(m, root, head)
+def apart_mlp(m: Maker, mlp: str, mm: str) -> None:
+    """As LoRA is trained: gate and up are modules of their own."""
+    m.module(f"{mlp}.gate_proj", f"{mm}.gate_proj", rows)
+    m.module(f"{mlp}.up_proj", f"{mm}.up_proj", rows)
+    m.module(f"{mlp}.down_proj", f"{mm}.linear_fc2", columns)
+
+
+def qwen_text(
+    m: Maker,
+    root: str,
+    head: str,
+    config: Config,
+    canonical: bool = False,
+    vocabulary: Cut = rows,
+) -> None:
+    text_ends(m, root, head, vocabulary)
     for n in range(config["num_hidden_layers"]):
         layer, mm = f"{root}layers.{n}", f"{T}.{n}"
         text_norms(m, layer, mm)
         attention(m, layer, mm, config, canonical)
         if m.has(f"{layer}.mlp.experts.gate_up_proj"):
             stacked_experts(m, f"{layer}.mlp", f"{mm}.mlp")
-        elif canonical:
-            m.module(f"{layer}.mlp.gate_proj", f"{mm}.mlp.gate_proj", rows)
-            m.module(f"{layer}.mlp.up_proj", f"{mm}.mlp.up_proj", rows)
-            m.module(f"{layer}.mlp.down_proj", f"{mm}.mlp.linear_fc2", columns)
         else:
-            gated_mlp(m, f"{layer}.mlp", f"{mm}.mlp")
+            (apart_mlp if canonical else gated_mlp)(m, f"{layer}.mlp", f"{mm}.mlp")
 
 
 def stacked_experts(m: Maker, mlp: str, mm: str) -> None:
@@ -147,9 +167,9 @@ def stacked_experts(m: Maker, mlp: str, mm: str) -> None:
 def internlm2_text(m: Maker, config: Config) -> None:
     """Its fused attention is by groups as published."""
     root = "language_model."
-    m.tensor(f"{root}model.tok_embeddings.weight", EMBEDDING, rows)
+    m.tensor(f"{root}model.tok_embeddings.weight", EMBEDDING, uneven_rows)
     m.module(f"{root}model.norm", "text_decoder.decoder.final_layernorm")
-    m.module(f"{root}output", OUTPUT, rows)
+    m.module(f"{root}output", OUTPUT, uneven_rows)
     for n in range(config["num_hidden_layers"]):
         layer, mm = f"{root}model.layers.{n}", f"{T}.{n}"
         m.module(f"{layer}.attention_norm", f"{mm}.input_layernorm")
@@ -213,7 +233,7 @@ def qwen_vit(m: Maker, root: str, config: Config, canonical: bool = False) -> No
         m.module(f"{block}.norm2", f"{mm}.pre_mlp_layernorm")
         qwen_vit_attention(m, f"{block}.attn", f"{mm}.self_attention", heads, canonical)
         if m.has(f"{block}.mlp.gate_proj.weight"):
-            gated_mlp(m, f"{block}.mlp", f"{mm}.mlp")
+            (apart_mlp if canonical else gated_mlp)(m, f"{block}.mlp", f"{mm}.mlp")
         else:
             fc = "linear_fc" if m.has(f"{block}.mlp.linear_fc1.weight") else "fc"
             m.module(f"{block}.mlp.{fc}1", f"{mm}.mlp.linear_fc1", rows)
@@ -289,6 +309,7 @@ def glm_vit(m: Maker, config: Config) -> None:
 
 
 def intern_vit(m: Maker, config: Config) -> None:
+    """A Megatron layer's names within each layer; every rank has the whole projector."""
     root, to = "vision_model.", "image_encoder.encoder."
     heads = config["num_attention_heads"]
     for name in ("class_embedding", "position_embedding"):
@@ -296,17 +317,20 @@ def intern_vit(m: Maker, config: Config) -> None:
     m.module(f"{root}embeddings.patch_embedding", f"{to}embeddings.patch_embedding")
     for n in range(config["num_hidden_layers"]):
         layer, mm = f"{root}encoder.layers.{n}", f"{to}encoder.layers.{n}"
-        for name in ("norm1", "norm2"):
-            m.module(f"{layer}.{name}", f"{mm}.{name}")
+        m.module(f"{layer}.norm1", f"{mm}.input_layernorm")
+        m.module(f"{layer}.norm2", f"{mm}.pre_mlp_layernorm")
         for name in ("ls1", "ls2"):
             m.tensor(f"{layer}.{name}", f"{mm}.{name}")
-        m.module(f"{layer}.attn.qkv", f"{mm}.attn.qkv", head_rows(heads))
-        m.module(f"{layer}.attn.proj", f"{mm}.attn.proj", head_columns(heads))
-        m.module(f"{layer}.mlp.fc1", f"{mm}.mlp.fc1", rows)
-        m.module(f"{layer}.mlp.fc2", f"{mm}.mlp.fc2", columns)
+        m.module(f"{layer}.attn.qkv", f"{mm}.self_attention.linear_qkv", head_rows(heads))
+        m.module(f"{layer}.attn.proj", f"{mm}.self_attention.linear_proj", head_columns(heads))
+        for kind in "qk":
+            if m.has(f"{layer}.attn.{kind}_norm.weight"):
+                m.module(f"{layer}.attn.{kind}_norm", f"{mm}.self_attention.{kind}_layernorm")
+        m.module(f"{layer}.mlp.fc1", f"{mm}.mlp.linear_fc1", rows)
+        m.module(f"{layer}.mlp.fc2", f"{mm}.mlp.linear_fc2", columns)
     m.module("mlp1.0", f"{PROJECTOR}.norm")
-    m.module("mlp1.1", f"{PROJECTOR}.linear_fc1", rows)
-    m.module("mlp1.3", f"{PROJECTOR}.linear_fc2", columns)
+    m.module("mlp1.1", f"{PROJECTOR}.linear_fc1")
+    m.module("mlp1.3", f"{PROJECTOR}.linear_fc2")
 
 
 def deepseek_vit(m: Maker, tensors: Tensors) -> None:

@@ -12,6 +12,7 @@ from itertools import accumulate
 
 from . import mindspeed_models as models
 from .mindspeed_models import EMBEDDING, OUTPUT, PROJECTOR, A, Config, Made, Maker, T, Tensors, V
+from .tensor_cuts import uneven_rows
 
 Layers = list[list[int]]
 
@@ -142,7 +143,8 @@ def make(tensors: Tensors, config: Config, canonical: bool) -> tuple[dict[str, M
         if llm["architectures"] == ["InternLM2ForCausalLM"]:
             models.internlm2_text(m, llm)
         else:
-            models.qwen_text(m, "language_model.model.", "language_model.lm_head", llm)
+            root, head = "language_model.model.", "language_model.lm_head"
+            models.qwen_text(m, root, head, llm, vocabulary=uneven_rows)
         models.intern_vit(m, config["vision_config"])
         return m.finish(), [INTERN_VISION, TEXT]
     elif architecture == "DeepseekVLV2ForCausalLM":

@@ -18,6 +18,11 @@ def rows(tensor: torch.Tensor, ranks: int) -> list[torch.Tensor]:
     return list(tensor.split(tensor.shape[0] // ranks))
 
 
+def uneven_rows(tensor: torch.Tensor, ranks: int) -> list[torch.Tensor]:
+    """As even as can be; the first ranks have one more."""
+    return list(tensor.split(shares(tensor.shape[0], ranks)))
+
+
 def rows_of(units: int) -> Cut:
     """Rows that belong together in `units` equal blocks: no block may be cut."""
 
@@ -42,9 +47,9 @@ def halves(tensor: torch.Tensor, ranks: int) -> list[torch.Tensor]:
     return [torch.cat(pair) for pair in zip(rows(gate, ranks), rows(up, ranks), strict=True)]
 
 
-def head_shares(heads: int, ranks: int) -> list[int]:
+def shares(count: int, ranks: int) -> list[int]:
     """As even as can be; the first ranks have one more."""
-    return [heads // ranks + (rank < heads % ranks) for rank in range(ranks)]
+    return [count // ranks + (rank < count % ranks) for rank in range(ranks)]
 
 
 def head_rows(heads: int) -> Cut:
@@ -52,8 +57,8 @@ def head_rows(heads: int) -> Cut:
 
     def cut(tensor: torch.Tensor, ranks: int) -> list[torch.Tensor]:
         size = tensor.shape[0] // (3 * heads)
-        shares = [share * size for share in head_shares(heads, ranks)]
-        parts = [part.split(shares) for part in tensor.chunk(3)]
+        sizes = [share * size for share in shares(heads, ranks)]
+        parts = [part.split(sizes) for part in tensor.chunk(3)]
         return [torch.cat(three) for three in zip(*parts, strict=True)]
 
     return cut
@@ -66,6 +71,6 @@ def head_columns(heads: int) -> Cut:
         if tensor.dim() == 1:
             return whole(tensor, ranks)
         size = tensor.shape[1] // heads
-        return list(tensor.split([share * size for share in head_shares(heads, ranks)], dim=1))
+        return list(tensor.split([share * size for share in shares(heads, ranks)], dim=1))
 
     return cut

@@ -3,7 +3,7 @@
 Names and shapes come from transformers' own classes where it has them, built without memory. Where
 only the model's own code on the hub exists (InternVL, DeepSeek-VL2) they are written out here.
 Every tensor is random, norms and biases too, so no two of them are mistaken for each other. Text
-and vision have different widths, and all sizes divide by four.
+and vision have different widths, and all sizes divide by four, but for InternVL's vocabulary.
 """
 
 from __future__ import annotations
@@ -153,8 +153,12 @@ def glm4_1v() -> Tiny:
     return Tiny(*_instantiate(config, Glm4vForConditionalGeneration))
 
 
-def internvl(llm: str, vit_heads: int = VIT_HEADS) -> Tiny:
-    """OpenGVLab's own code on the hub around a Qwen2, a Llama or an InternLM2."""
+def internvl(llm: str, large: bool = False) -> Tiny:
+    """OpenGVLab's own code on the hub around a Qwen2, a Llama or an InternLM2.
+
+    The large tower has heads that four ranks cannot share, and norms of queries and keys.
+    """
+    vit_heads = 6 if large else VIT_HEADS
     width = 4 * vit_heads
     shapes: Shapes = {
         "vision_model.embeddings.class_embedding": (1, 1, width),
@@ -168,18 +172,25 @@ def internvl(llm: str, vit_heads: int = VIT_HEADS) -> Tiny:
         layer = f"vision_model.encoder.layers.{n}"
         shapes |= _vit_layer(layer, width)
         shapes |= {f"{layer}.ls1": (width,), f"{layer}.ls2": (width,)}
+        if large:
+            shapes |= {f"{layer}.attn.{kind}_norm.weight": (width,) for kind in "qk"}
+            for module in ("norm1", "norm2", "attn.qkv"):
+                del shapes[f"{layer}.{module}.bias"]
     shapes |= _internlm2() if llm == "InternLM2" else _internvl_qwen(llm)
+    odd = {name: shapes[name] for name in shapes if shapes[name] == (VOCAB, HIDDEN)}
+    assert len(odd) == 2
+    shapes |= dict.fromkeys(odd, (VOCAB + 1, HIDDEN))
     config = {
         "architectures": ["InternVLChatModel"],
         "model_type": "internvl_chat",
-        "llm_config": _text() | {"architectures": [f"{llm}ForCausalLM"], "vocab_size": VOCAB},
+        "llm_config": _text() | {"architectures": [f"{llm}ForCausalLM"], "vocab_size": VOCAB + 1},
         "vision_config": {
             "hidden_size": width,
             "num_attention_heads": vit_heads,
             "num_hidden_layers": DEPTH,
             "intermediate_size": VIT_FFN,
-            "qkv_bias": True,
-            "qk_normalization": False,
+            "qkv_bias": not large,
+            "qk_normalization": large,
         },
     }
     return Tiny(config, _random(shapes))
@@ -287,7 +298,7 @@ MODELS: dict[str, Callable[[], Tiny]] = {
     "qwen3_vl_moe": qwen3_vl_moe,
     "glm4_1v": glm4_1v,
     "internvl_qwen2": lambda: internvl("Qwen2"),
-    "internvl_llama": lambda: internvl("Llama", vit_heads=6),  # heads that four ranks cannot share
+    "internvl_llama": lambda: internvl("Llama", large=True),
     "internvl_internlm2": lambda: internvl("InternLM2"),
     "deepseek_vl2": lambda: deepseek_vl2(q_lora_rank=None),
     "deepseek_vl2_q_lora": lambda: deepseek_vl2(q_lora_rank=20),
