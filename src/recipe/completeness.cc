@@ -96,7 +96,7 @@ class Completeness {
       const std::string name = hub_ ? recipe_.Canonical(tensor.name) : tensor.name;
       const auto match = hub_ ? recipe_.FindHub(name) : recipe_.FindHere(name);
       if (!match) continue;
-      tables_.insert(match->rule->table);
+      found_.insert(match->rule);
       if (match->rule->kind == Rule::Kind::kMove)
         made_.insert(Counterpart(*match->rule).text());
       RESHARD_TRY(CountLayer(*match, tensor.name));
@@ -250,10 +250,10 @@ class Completeness {
     return {};
   }
 
-  // What a rule promises is there: alone, or in its first layer. Of a choice of names one is
-  // enough, and of rules that make the same of several names.
+  // What a rule promises is there: alone, or in its first layer. Of rules that make the same of
+  // several names one is enough.
   Result<> CheckPromise(const Rule& rule) const {
-    if (!Promises(rule) || tables_.contains(rule.table)) return {};
+    if (!Promises(rule) || found_.contains(&rule) || IsBias(rule)) return {};
     if (made_.contains(Counterpart(rule).text())) return {};
     if (hub_ ? !promised_ : !HasPart(rule)) return {};
     const Pattern& pattern = NameOf(rule);
@@ -275,6 +275,17 @@ class Completeness {
                             hub_ ? "here" : "of the hub")));
   }
 
+  // Of a choice between a weight and its bias, `norm1.{weight|bias}`, the bias: some models have none.
+  bool IsBias(const Rule& rule) const {
+    constexpr std::string_view kBias = ".bias";
+    const std::string& name = NameOf(rule).text();
+    if (!name.ends_with(kBias)) return false;
+    const std::string weight = name.substr(0, name.size() - kBias.size()) + ".weight";
+    return std::ranges::any_of(recipe_.rules(), [&](const Rule* other) {
+      return other->table == rule.table && NameOf(*other).text() == weight;
+    });
+  }
+
   // Whether the source has the part of the model that the rule is of, and it is on certain stages.
   bool HasPart(const Rule& rule) const {
     return rule.stage.place != Stage::Place::kEvery && groups_.contains(rule.stage.part);
@@ -284,8 +295,8 @@ class Completeness {
   const std::vector<NamedView>& tensors_;
   const bool hub_;
   const std::optional<int64_t> promised_;
-  std::set<size_t> tables_;     // of the recipe, whose rules have taken a name
-  std::set<std::string> made_;  // what those call it on the other side
+  std::set<const Rule*> found_;  // that have taken a name
+  std::set<std::string> made_;   // what those call it on the other side
   std::map<const Rule*, Experts> experts_;
   std::map<std::string, Group> groups_;
 };

@@ -181,6 +181,20 @@ TEST(CompletenessTest, OptionalIsOfAllLayersOrOfNone) {
   EXPECT_EQ(Check(kStages, config, With(names, "l.1.bias"), Side::kHere).tensor, "");
 }
 
+TEST(CompletenessTest, OfAChoiceEachIsThereButTheBias) {
+  const char* recipe = R"(
+[[rule]]
+hub   = "m.{layer}.{q|k}_norm.{weight|bias}"
+here  = "l.{layer}.{q|k}_norm.{weight|bias}"
+stage = "llm.layer"
+)";
+  const Names names{"l.0.q_norm.weight", "l.0.k_norm.weight"};
+  ExpectEachIsMissed(recipe, "{}", names, Side::kHere);
+  EXPECT_EQ(Check(recipe, "{}", With(names, "l.0.q_norm.bias"), Side::kHere).tensor, "");
+  EXPECT_EQ(Check(recipe, "{}", {"l.0.q_norm.weight", "l.0.k_norm.bias"}, Side::kHere).tensor,
+            "l.0.k_norm.weight");
+}
+
 TEST(CompletenessTest, ATableSaysWhichLayersHaveIt) {
   const std::string config = R"({"count": 1, "first_sparse": 1, "mergers": [0, 2]})";
   const Names vit{"v.0.w", "v.0.merger", "v.1.w", "v.2.w", "v.2.merger"};

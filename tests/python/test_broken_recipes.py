@@ -132,10 +132,10 @@ def swap(name: str, other: str, key: str) -> Change:
 
 
 EMBEDDING, HEAD, NORM = "word_embeddings", "lm_head", "final_layernorm"
-QKV, PROJ = "linear_qkv.{weight|bias}", "linear_proj"
+QKV, PROJ = "linear_qkv.weight", "linear_proj"
 NORM1, NORM2 = "input_layernorm", "post_attention_layernorm"
 FC1, FC2, ROUTER = "up}_proj", "down_proj", "router"
-QKV_HUB = "model.layers.{layer}.self_attn.%s_proj.{weight|bias}"
+QKV_HUB = "model.layers.{layer}.self_attn.%s_proj.weight"
 OUTPUT = "output_layer.weight"
 
 
@@ -157,18 +157,8 @@ CASES = [
     no_rule(ROUTER, "mlp", "moe"),
     no_rule(FC1, "experts", "moe"),
     no_rule(FC2, "experts", "moe"),
-    no_rule("q_norm", "q_", "moe"),
-    no_rule("k_norm", "k_", "moe"),
-    Case(
-        "no rule for biases",
-        put(
-            QKV,
-            hub="model.layers.{layer}.self_attn.{q,k,v}_proj.weight",
-            here="decoder.layers.{layer}.self_attention.linear_qkv.weight",
-        ),
-        "bias",
-        "qwen2",
-    ),
+    no_rule("{q|k}_norm", "k_", "moe"),
+    no_rule("linear_qkv.bias", "bias", "qwen2"),
     # A rule is there twice, or takes what is another's.
     Case("embedding twice", double(EMBEDDING), "embed"),
     Case("head twice", double(HEAD), OUTPUT),
@@ -222,11 +212,11 @@ CASES = [
     Case("an axis forgotten", put(FC2, map="h f -> h"), "axis"),
     Case("an axis too many", put(NORM, map="h other"), "norm"),
     Case("groups without their queries",
-         put(QKV, map="(group per dim) *, (group dim) *, (group dim) * -> (group [1 1 1] dim) *"),
+         put(QKV, map="(group per dim) h, (group dim) h, (group dim) h -> (group [1 1 1] dim) h"),
          "per"),
     Case("queries for the values too",
          put(QKV,
-             map="(group per dim) *, (group dim) *, (group dim) * -> (group [per 1 per] dim) *"),
+             map="(group per dim) h, (group dim) h, (group dim) h -> (group [per 1 per] dim) h"),
          "per"),
     Case("zeros that are not there", put(FC1, map="f h, zero f h, f h -> ([1 1 1] f) h"),
          "linear_fc1", ways=BOTH[1:]),

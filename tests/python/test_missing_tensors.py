@@ -15,7 +15,16 @@ from typing import Any
 
 import pytest
 import torch
-from harness import checkpoints, cli, mindspeed_reference, tiny_multimodal, titan_models
+from harness import (
+    checkpoints,
+    cli,
+    megatron_layout,
+    megatron_reference,
+    mindspeed_reference,
+    tiny_multimodal,
+    tiny_text,
+    titan_models,
+)
 from harness.mindspeed_reference import Layout
 from harness.tiny_multimodal import Tiny
 from harness.titan_reference import hub_of
@@ -233,3 +242,49 @@ def test_the_last_layer_of_each_part_is_missed(name: str, last: str, tmp_path: P
     assert "layers.3." in Model(whole.config, left, whole.recipe, whole.to).missed(
         tmp_path / "hub", whole.recipe
     )
+
+
+# What all layers of a class have, in the names of ranks: where all have lost it there is no
+# other layer to tell that it is missing.
+OF_ALL_LAYERS = [
+    pytest.param("qwen2", r"linear_qkv\.bias", id="biases"),
+    pytest.param("qwen3-tied", r"q_layernorm", id="norms of queries"),
+    pytest.param("qwen3-moe", r"k_layernorm", id="norms of keys"),
+    pytest.param("llama", r"mlp\.linear_fc2", id="half an MLP"),
+]
+
+
+@pytest.mark.parametrize(("name", "lost"), OF_ALL_LAYERS)
+def test_what_all_layers_lack_is_missed(name: str, lost: str, tmp_path: Path) -> None:
+    hub = tiny_text.save(name, tmp_path / "hub")
+    layout = megatron_layout.Layout(pp=2)
+    root = megatron_reference.write(hub, tmp_path / "ranks", layout, "megatron-core")
+    plan = ("plan", root, tmp_path / "out", "--to", "hf", "--recipe", "megatron-core")
+    cli.ok(*plan, "--assets-from", hub)
+    for path in root.rglob("*.pt"):
+        content = torch.load(path, weights_only=True)
+        whole = content["model"]
+        content["model"] = {key: each for key, each in whole.items() if not re.search(lost, key)}
+        assert len(content["model"]) < len(whole)
+        torch.save(content, path)
+    done = cli.expect(cli.MAPPING, *plan, "--assets-from", hub)
+    assert re.search(lost, done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("qwen3_vl", r"q_norm"),
+        ("internvl_llama", r"attn\.k_norm"),
+        ("deepseek_vl2", r"e_score_correction_bias"),
+        ("deepseek_vl2", r"shared_experts\.(gate|up)_proj"),
+    ],
+)
+def test_what_all_layers_of_a_multimodal_model_lack_is_missed(
+    name: str, lost: str, tmp_path: Path
+) -> None:
+    whole = mindspeed(tiny_multimodal.build(name))
+    left = {key: tensor for key, tensor in whole.tensors.items() if not re.search(lost, key)}
+    assert len(left) < len(whole.tensors)
+    said = Model(whole.config, left, whole.recipe, whole.to).missed(tmp_path / "hub", whole.recipe)
+    assert re.search(lost, said)
