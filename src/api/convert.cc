@@ -13,9 +13,11 @@
 #include "base/try.h"
 #include "checkpoints/joined_source.h"
 #include "checkpoints/megatron/megatron_sink.h"
+#include "checkpoints/not_a_checkpoint.h"
 #include "engine/runner.h"
 #include "io/file.h"
 #include "plan/planner.h"
+#include "reshard/local_path.h"
 
 namespace reshard {
 namespace fs = std::filesystem;
@@ -74,7 +76,9 @@ PlanDescription Conversion::Describe(Detail detail) const {
 }
 
 Result<Conversion> Conversion::Prepare(const ConvertRequest& request, Reporter& reporter) {
+  RESHARD_TRY(CheckIsLocal(request.destination, PathUse::kWrite));
   RESHARD_ASSIGN(auto source, OpenSource(request.source, request.from));
+  RESHARD_TRY(CheckIsModel(*source, request.recipe != "auto"));
   if (!request.llm_from.empty()) {
     RESHARD_ASSIGN(auto llm, OpenSource(request.llm_from, "hf"));
     RESHARD_ASSIGN(source, JoinSources(std::move(source), std::move(llm)));

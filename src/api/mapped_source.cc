@@ -7,6 +7,7 @@
 #include "base/try.h"
 #include "checkpoints/hf/hf_config.h"
 #include "plan/planner.h"
+#include "reshard/local_path.h"
 
 namespace reshard {
 namespace fs = std::filesystem;
@@ -41,6 +42,7 @@ std::string AssetsDirectory(const ConvertRequest& request, const Source& source)
 }
 
 Result<> CheckAssetsDirectory(const std::string& directory) {
+  RESHARD_TRY(CheckIsLocal(directory, PathUse::kRead));
   std::error_code code;
   if (directory.empty() || fs::is_directory(directory, code)) return {};
   return std::unexpected(Error{.kind = ErrorKind::kUsage,

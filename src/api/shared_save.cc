@@ -21,6 +21,7 @@
 #include "engine/window.h"
 #include "io/staged_output.h"
 #include "plan/planner.h"
+#include "reshard/local_path.h"
 
 namespace reshard {
 namespace fs = std::filesystem;
@@ -100,6 +101,7 @@ Result<SharedSave> SharedSave::Prepare(const ConvertRequest& request,
     return std::unexpected(Error{.kind = ErrorKind::kUsage,
                                  .found = TargetText(request),
                                  .expected = "hf with safetensors: what processes can write together"});
+  RESHARD_TRY(CheckIsLocal(request.destination, PathUse::kWrite));
   RESHARD_ASSIGN(auto live, LiveSource::Make(tensors));
   LiveSource* const source = live.get();
   RESHARD_ASSIGN(MappedSource mapped, MapSource(request, std::move(live), reporter));

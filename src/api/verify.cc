@@ -8,6 +8,7 @@
 #include "base/try.h"
 #include "io/file.h"
 #include "reshard/convert.h"
+#include "reshard/local_path.h"
 
 namespace reshard {
 namespace fs = std::filesystem;
@@ -34,6 +35,7 @@ Result<std::string> Compare(const fs::path& path, const FileChecksum& expected) 
 
 Result<VerifyReport> Verify(const std::string& directory, const RunOptions& options,
                             Reporter& reporter) {
+  RESHARD_TRY(CheckIsLocal(directory, PathUse::kRead));
   const fs::path manifest = fs::path(directory) / kManifestName;
   std::error_code code;
   if (!fs::exists(manifest, code))

@@ -13,9 +13,10 @@
 #include "checkpoints/dcp/dcp_source.h"
 #include "checkpoints/hf/hf_source.h"
 #include "checkpoints/megatron/megatron_source.h"
-#include "checkpoints/megatron/rank_name.h"
+#include "checkpoints/not_a_checkpoint.h"
 #include "checkpoints/pt/pt_source.h"
 #include "io/file.h"
+#include "reshard/local_path.h"
 
 namespace reshard {
 namespace fs = std::filesystem;
@@ -78,23 +79,6 @@ Result<fs::path> FollowTracker(const fs::path& directory) {
                                .help = "give the checkpoint's own directory"});
 }
 
-Error NothingThere(const std::string& path, const fs::path& directory) {
-  Error error{.kind = ErrorKind::kSource,
-              .file = path,
-              .found = "this directory is no checkpoint that reshard can read",
-              .expected = "a .metadata file (DCP), mp_rank_* directories (Megatron), or "
-                          "model.safetensors, its index, or pytorch_model.bin (Hugging Face)"};
-  if (fs::exists(directory / ".metadata.tmp"))
-    error.found = "there is a .metadata.tmp but no .metadata: the save was never finished";
-  const std::vector<std::string> below = CheckpointsBelow(directory);
-  if (megatron::ParseRankName(directory.filename().string()))
-    error.help = "this is one rank of a Megatron checkpoint: give the directory above";
-  else
-    error.help = below.empty() ? "check the path; for a file of torch.save give the file itself"
-                             : fmt::format("did you mean {}?", fmt::join(below, " or "));
-  return error;
-}
-
 Result<std::unique_ptr<Source>> OpenFile(const fs::path& file, const std::string& from) {
   if (from == "hf" || (from == "auto" && file.extension() == ".safetensors"))
     return OpenHfSource(file);
@@ -106,6 +90,8 @@ Result<std::unique_ptr<Source>> OpenFile(const fs::path& file, const std::string
                                  .found = "this is a file",
                                  .expected = "a directory with --from megatron",
                                  .help = "give the directory that the mp_rank_* lie in"});
+  if (from == "auto")
+    if (auto known = TellWhatFileIs(file)) return std::unexpected(*std::move(known));
   return OpenPtSource(file);
 }
 
@@ -122,7 +108,8 @@ Result<std::string> DetectKind(const std::string& path, const fs::path& director
   see(!FindDcpMetadata(directory).empty(), "dcp", "DCP metadata");
   see(HoldsMegatronRanks(directory), "megatron", "mp_rank_* directories");
   see(!hf.names.empty(), "hf", hf.evidence);
-  if (kinds.empty()) return std::unexpected(NothingThere(path, directory));
+  if (kinds.empty())
+    return std::unexpected(TellWhatDirectoryIs(path, directory, CheckpointsBelow(directory)));
   if (kinds.size() > 1)
     return std::unexpected(
         Error{.kind = ErrorKind::kUsage,
@@ -133,17 +120,10 @@ Result<std::string> DetectKind(const std::string& path, const fs::path& director
   return std::move(kinds[0]);
 }
 
-}  // namespace
-
-Result<std::unique_ptr<Source>> OpenSource(const std::string& path, const std::string& from) {
+Result<std::unique_ptr<Source>> OpenThere(const std::string& path, const std::string& from) {
   fs::path place = path;
   std::error_code code;
-  if (!fs::exists(place, code))
-    return std::unexpected(Error{.kind = ErrorKind::kSource,
-                                 .file = path,
-                                 .found = "there is no such file or directory",
-                                 .expected = "a checkpoint",
-                                 .help = "check the path"});
+  if (!fs::exists(place, code)) return std::unexpected(TellWhatIsMissing(path));
   if (!fs::is_directory(place, code)) return OpenFile(place, from);
   if (!HoldsCheckpoint(place) && fs::exists(place / kTracker, code)) {
     RESHARD_ASSIGN(place, FollowTracker(place));
@@ -166,6 +146,15 @@ Result<std::unique_ptr<Source>> OpenSource(const std::string& path, const std::s
                                .file = path,
                                .found = fmt::format("there is no kind '{}'", kind),
                                .expected = "auto, dcp, hf, megatron or pt"});
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Source>> OpenSource(const std::string& path, const std::string& from) {
+  RESHARD_TRY(CheckIsLocal(path, PathUse::kRead));
+  auto source = OpenThere(path, from);
+  if (!source) return std::unexpected(TellWhatFailed(std::move(source).error()));
+  return source;
 }
 
 }  // namespace reshard

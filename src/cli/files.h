@@ -6,11 +6,13 @@
 #include <string>
 
 #include "reshard/error.h"
+#include "reshard/local_path.h"
 
 namespace reshard::cli {
 
 /// A small file that was named on the command line.
 inline Result<std::string> ReadFile(const std::string& path) {
+  if (auto local = CheckIsLocal(path, PathUse::kRead); !local) return std::unexpected(local.error());
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
   text << file.rdbuf();
@@ -21,6 +23,7 @@ inline Result<std::string> ReadFile(const std::string& path) {
 
 /// The same; of a file with more than `most` bytes only the first `most` + 1.
 inline Result<std::string> ReadFile(const std::string& path, size_t most) {
+  if (auto local = CheckIsLocal(path, PathUse::kRead); !local) return std::unexpected(local.error());
   std::ifstream file(path, std::ios::binary);
   std::string text(most + 1, '\0');
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
@@ -32,6 +35,7 @@ inline Result<std::string> ReadFile(const std::string& path, size_t most) {
 }
 
 inline Result<> WriteFile(const std::string& path, const std::string& text) {
+  if (auto local = CheckIsLocal(path, PathUse::kWrite); !local) return local;
   std::ofstream file(path, std::ios::binary);
   file << text << std::flush;
   if (file) return {};

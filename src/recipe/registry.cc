@@ -27,7 +27,8 @@ std::vector<Recipe> ParseBuiltIns() {
 
 Result<std::string> ReadText(const fs::path& path) {
   auto text = ReadTomlText(path.string(), "recipe");
-  if (!text) text.error().help = "reshard recipe list shows the ones that are built in";
+  if (!text && text.error().help.empty())
+    text.error().help = "reshard recipe list shows the ones that are built in";
   return text;
 }
 

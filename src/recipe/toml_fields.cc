@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/try.h"
+#include "reshard/local_path.h"
 
 namespace reshard {
 
@@ -22,6 +23,7 @@ Result<toml::table> ParseToml(std::string_view text, const std::string& origin) 
 }
 
 Result<std::string> ReadTomlText(const std::string& path, std::string_view what) {
+  RESHARD_TRY(CheckIsLocal(path, PathUse::kRead));
   constexpr std::streamsize kMaxBytes = std::streamsize{16} << 20;
   std::ifstream file(path, std::ios::binary);
   std::string text(kMaxBytes + 1, '\0');

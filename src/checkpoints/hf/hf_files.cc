@@ -10,6 +10,8 @@
 #include "base/try.h"
 #include "checkpoints/hf/hf_index.h"
 #include "checkpoints/hf/hf_source.h"
+#include "formats/dcp/relative_path.h"
+#include "io/directory.h"
 #include "io/file.h"
 
 namespace reshard {
@@ -17,6 +19,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr uint64_t kMaxIndexBytes = uint64_t{1} << 30;
+constexpr ptrdiff_t kShown = 3;  // names in an error
 
 // "<stem>-00002-of-00005<extension>": the number and the count; nothing for other names.
 struct PartName {
@@ -91,11 +94,44 @@ Result<std::map<std::string, std::string>> ReadWeightMap(const fs::path& index) 
   for (const auto& [tensor, value] : map) {
     std::string_view file;
     if (value.get(file)) return fault(fmt::format("'{}' has no file name", tensor));
-    if (file.empty() || file.contains('/') || file == "." || file == "..")
-      return fault(fmt::format("'{}' is to lie in '{}', outside this directory", tensor, file));
-    files.emplace(tensor, file);
+    const auto problem = dcp::PathProblem(file);
+    const std::string place = problem ? "" : fs::path(file).lexically_normal().string();
+    if (problem || place == ".")
+      return fault(fmt::format("'{}' is to lie in '{}', which {}", tensor, file,
+                               problem.value_or("is the directory itself")));
+    files.emplace(tensor, place);
   }
   return files;
+}
+
+Result<> CheckFilesOfIndex(const fs::path& directory, const HfFiles& files) {
+  if (files.index.empty()) return {};
+  std::set<std::string> missing;
+  for (const std::string& name : files.names) {
+    RESHARD_ASSIGN(const PathKind kind, KindAt(directory / name));
+    if (kind == PathKind::kNothing) missing.insert(name);
+  }
+  if (missing.empty()) return {};
+  RESHARD_ASSIGN(const auto map, ReadWeightMap(directory / files.index));
+  const auto lost = std::ranges::count_if(
+      map, [&](const auto& entry) { return missing.contains(entry.second); });
+  // A link to what is gone is told by the file, with what brings it back.
+  const fs::path first = directory / *missing.begin();
+  std::error_code code;
+  const bool link = fs::is_symlink(first, code);
+  const auto shown = std::ranges::subrange(
+      missing.begin(), std::next(missing.begin(), std::min<ptrdiff_t>(std::ssize(missing), kShown)));
+  return std::unexpected(
+      Error{.kind = ErrorKind::kSource,
+            .file = link ? first.string() : (directory / files.index).string(),
+            .found = fmt::format("{} of the {} files that the index names are not here: {}{}, with {} "
+                                 "of its {} tensors",
+                                 missing.size(), files.names.size(), fmt::join(shown, ", "),
+                                 std::ssize(missing) > kShown ? ", ..." : "", lost, map.size()),
+            .expected = "every file that the index names",
+            .help = "copy or download the missing files; where the index is of an older save and the "
+                    "files that are here are whole, move the index away: files named "
+                    "NAME-0000X-of-0000Y are found without it"});
 }
 
 Result<HfFiles> FindHfFiles(const fs::path& directory) {

@@ -180,6 +180,7 @@ Result<std::unique_ptr<Source>> OpenHfSource(const fs::path& path) {
           .found = "this directory has no weights of a Hugging Face model",
           .expected = "model.safetensors, its index, or pytorch_model.bin",
           .help = "check the path"});
+    RESHARD_TRY(CheckFilesOfIndex(whole, files));
   }
   auto source = std::make_unique<HfSource>(directory, files.evidence);
   RESHARD_TRY(source->Open(files));

@@ -24,6 +24,10 @@ struct HfFiles {
 /// set of parts with one missing.
 Result<HfFiles> FindHfFiles(const std::filesystem::path& directory);
 
+/// An error of kind kSource where files that the index names are not there: it says which, and how
+/// many tensors are lost with them.
+Result<> CheckFilesOfIndex(const std::filesystem::path& directory, const HfFiles& files);
+
 /// Opens a Hugging Face directory, or one .safetensors file.
 Result<std::unique_ptr<Source>> OpenHfSource(const std::filesystem::path& path);
 
