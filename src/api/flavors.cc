@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <iterator>
+#include <ranges>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "api/ranks.h"
+#include "api/restored.h"
 #include "base/try.h"
 #include "checkpoints/megatron/rank_name.h"
 #include "recipe/completeness.h"
@@ -22,37 +24,72 @@ bool DealsOut(const Recipe& recipe, const ModelConfig& config) {
              recipe.models().end();
 }
 
-// Whether a recipe has a rule for every tensor of the ranks, those included that a model has on
-// several stages only.
-Result<bool> KnowsRankNames(const Recipe& recipe, const ModelConfig& config, const Source& source) {
+// Names of the ranks' tensors that a recipe has no rule for, as a model has them on any of several
+// stages.
+struct Unknown {
+  std::string recipe;
+  std::string first{};
+  size_t count = 0;
+};
+
+Result<Unknown> UnknownTo(const Recipe& recipe, const ModelConfig& config, const Source& source) {
   RESHARD_ASSIGN(const BoundRecipe bound, BoundRecipe::Bind(recipe, config, {{"pp", 2}}));
-  return std::ranges::all_of(source.catalog().tensors(), [&](const Tensor& tensor) {
+  Unknown unknown{recipe.name()};
+  for (const Tensor& tensor : source.catalog().tensors()) {
     const auto name = megatron::ParseTensorName(tensor.name);
-    return name && bound.FindHere(name->key);
-  });
+    if (name && bound.FindHere(name->key)) continue;
+    if (unknown.count++ == 0) unknown.first = name ? name->key : std::string_view(tensor.name);
+  }
+  return unknown;
 }
 
-// The flavors whose recipes know every name of the ranks' tensors.
-Result<ChosenRecipe> TellByRankNames(const Source& source, const ModelConfig& config) {
+// "auto", and "auto/MODEL", which is the recipe for MODEL of whichever flavor knows the names.
+constexpr std::string_view kAuto = "auto";
+
+bool IsAuto(std::string_view name) { return name == kAuto || name.starts_with("auto/"); }
+
+// What is behind the flavor in a recipe's name.
+std::string_view ModelIn(std::string_view name) {
+  const size_t slash = name.find('/');
+  return slash == std::string_view::npos ? std::string_view() : name.substr(slash + 1);
+}
+
+// The flavors whose recipes know every name of the ranks' tensors: of recipes for the model that
+// `name` says, else for that of config.json.
+Result<ChosenRecipe> TellByRankNames(std::string_view name, const Source& source,
+                                     const ModelConfig& config) {
+  const std::string_view model = ModelIn(name);
   std::vector<const Recipe*> fits;
-  std::vector<std::string> candidates;
+  std::vector<Unknown> candidates;
   for (const Recipe& recipe : BuiltInRecipes()) {
-    if (!DealsOut(recipe, config)) continue;
-    candidates.push_back(recipe.name());
-    RESHARD_ASSIGN(const bool all, KnowsRankNames(recipe, config, source));
-    if (all) fits.push_back(&recipe);
+    if (model.empty() ? !DealsOut(recipe, config)
+                      : !recipe.deals_out() || ModelIn(recipe.name()) != model)
+      continue;
+    RESHARD_ASSIGN(Unknown unknown, UnknownTo(recipe, config, source));
+    if (unknown.count == 0) fits.push_back(&recipe);
+    candidates.push_back(std::move(unknown));
   }
   if (fits.size() == 1) return ChosenRecipe{*fits[0], "it alone knows all names"};
-  return std::unexpected(Error{
-      .kind = ErrorKind::kMapping,
-      .file = source.root(),
-      .found = config.architectures().empty()
-                   ? "no config.json says what model this is"
-                   : fmt::format("{} recipes for {} know all names", fits.size(),
-                                 config.architectures()[0]),
-      .expected = candidates.empty() ? std::string("a config.json, from --assets-from, or --recipe")
-                                     : fmt::format("one of {}", fmt::join(candidates, ", ")),
-      .help = "say the flavor with --recipe, and give the model's config.json by --assets-from"});
+  Error error{.kind = ErrorKind::kMapping,
+              .file = source.root(),
+              .found = model.empty() && config.architectures().empty()
+                           ? "no config.json says what model this is"
+                           : fmt::format("{} recipes for {} know all names", fits.size(),
+                                         model.empty() ? config.architectures()[0] : model),
+              .expected = "a config.json, from --assets-from, or --recipe",
+              .help = "say the flavor with --recipe, and give the model's config.json by "
+                      "--assets-from"};
+  if (candidates.empty()) return std::unexpected(std::move(error));
+  error.expected = fmt::format(
+      "one of {}", fmt::join(candidates | std::views::transform(&Unknown::recipe), ", "));
+  if (!fits.empty()) return std::unexpected(std::move(error));
+  const Unknown& nearest = *std::ranges::min_element(candidates, {}, &Unknown::count);
+  error.tensor = nearest.first;
+  error.help = fmt::format(
+      "{} comes nearest: it has no rule for {} of {} tensors, of which this is the first; reshard "
+      "recipe show {} prints its rules",
+      nearest.recipe, nearest.count, source.catalog().tensors().size(), nearest.recipe);
+  return std::unexpected(std::move(error));
 }
 
 // The only flavor that there is for the model with stages and shards.
@@ -81,7 +118,7 @@ Result<ChosenRecipe> ChooseTo(const ConvertRequest& request, const Source& sourc
 
 Result<ChosenRecipe> ChooseFrom(const std::string& name, const Source& source,
                                 const ModelConfig& config) {
-  if (name == "auto" && source.kind() == "megatron") return TellByRankNames(source, config);
+  if (IsAuto(name) && source.kind() == "megatron") return TellByRankNames(name, source, config);
   return ChooseRecipe(name, source.catalog(), config.architectures());
 }
 
@@ -182,8 +219,8 @@ Result<Flavors> ChooseFlavors(const ConvertRequest& request, const Source& sourc
     return flavors;
   }
   const bool ranks_on_both = source.kind() == "megatron" && request.to == Kind::kMegatron;
-  if (ranks_on_both && request.recipe == "auto" && request.from_recipe == "auto") {
-    RESHARD_ASSIGN(flavors.from, TellByRankNames(source, config));
+  if (ranks_on_both && IsAuto(request.recipe) && request.from_recipe == kAuto) {
+    RESHARD_ASSIGN(flavors.from, TellByRankNames(request.recipe, source, config));
     flavors.to = flavors.from;
     return flavors;
   }
@@ -194,8 +231,8 @@ Result<Flavors> ChooseFlavors(const ConvertRequest& request, const Source& sourc
     return flavors;
   }
   // The same flavor, if it knows the names; its error for one that no flavor knows tells most.
-  RESHARD_ASSIGN(const bool same, KnowsRankNames(flavors.to->recipe, config, source));
-  auto other = same ? std::nullopt : std::optional(TellByRankNames(source, config));
+  RESHARD_ASSIGN(const Unknown unknown, UnknownTo(flavors.to->recipe, config, source));
+  auto other = unknown.count == 0 ? std::nullopt : std::optional(TellByRankNames(kAuto, source, config));
   flavors.from = other && *other ? **std::move(other) : *flavors.to;
   return flavors;
 }
@@ -222,6 +259,9 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
   std::optional<BoundRecipe> from, to;
 
   if (flavors.from) {
+    RESHARD_ASSIGN(const auto not_held, RestoredNames(flavors.from->recipe, config));
+    if (whole) target.not_held = not_held;
+    std::vector<NamedView> restored = TakeRestored(not_held, &mapping);
     RankedSource ranked;
     if (megatron_source) {
       RESHARD_ASSIGN(ranked, SortByRank(source, mapping.tensors, request.from_layout,
@@ -240,6 +280,7 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
     if (!same)
       RESHARD_TRY(from->ToHub(&mapping, request.to == Kind::kHf ? style : HubStyle{.form = form}));
     if (!same && whole) RESHARD_TRY(CheckHubComplete(*from, mapping.tensors));
+    std::ranges::move(restored, std::back_inserter(mapping.tensors));
   }
   if (!flavors.to) {
     RESHARD_TRY(KeepOnly(request.only, from ? &*from : nullptr, &mapping));

@@ -32,6 +32,7 @@ struct TargetTensors {
   Mapping mapping;                  ///< whole tensors
   std::vector<RankTensor> ranks;    ///< a Megatron target's
   Layout layout;
+  std::vector<Pattern> not_held;    ///< names that the source's flavor leaves out of the whole model
 };
 
 /// By name, and, for a Megatron target, by rank. `config` is the model's, `stored_config` the one that

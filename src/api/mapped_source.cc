@@ -1,9 +1,11 @@
 #include "api/mapped_source.h"
 
 #include <filesystem>
+#include <ranges>
 
 #include <fmt/format.h>
 
+#include "api/restored.h"
 #include "base/try.h"
 #include "checkpoints/hf/hf_config.h"
 #include "plan/planner.h"
@@ -96,18 +98,28 @@ Result<> CheckAllIsUsed(const ConvertRequest& request, const Source& source) {
   return {};
 }
 
+// The source, with what its flavor leaves out of the model from the directory that the target is to
+// be like.
+Result<std::unique_ptr<Source>> WithRestored(const ConvertRequest& request, const Flavors& flavors,
+                                             const ModelConfig& config,
+                                             std::unique_ptr<Source> source) {
+  if (!flavors.from || request.like.empty() || !request.only.empty()) return source;
+  RESHARD_ASSIGN(const auto names, RestoredNames(flavors.from->recipe, config));
+  return AddRestored(std::move(source), names, request.like);
+}
+
 }  // namespace
 
 Result<MappedSource> MapSource(const ConvertRequest& request, std::unique_ptr<Source> source,
                                Reporter& reporter) {
   RESHARD_ASSIGN(const Rules rules, CompileRules(request));
-  MappedSource mapped{.source = std::move(source)};
-  const Source& from = *mapped.source;
-  RESHARD_TRY(CheckAllIsUsed(request, from));
-  for (const std::string& note : from.notes()) reporter.OnWarning(note);
-  mapped.assets = AssetsDirectory(request, from);
+  MappedSource mapped;
+  RESHARD_TRY(CheckAllIsUsed(request, *source));
+  const size_t own_notes = source->notes().size();
+  for (const std::string& note : source->notes()) reporter.OnWarning(note);
+  mapped.assets = AssetsDirectory(request, *source);
   RESHARD_TRY(CheckAssetsDirectory(mapped.assets));
-  RESHARD_ASSIGN(const ModelConfig config, ConfigOf(request, from, mapped.assets, reporter));
+  RESHARD_ASSIGN(const ModelConfig config, ConfigOf(request, *source, mapped.assets, reporter));
   // A model in memory knows its sizes, but not how its weights were stored.
   if (request.config_json.empty())
     mapped.stored_config = config;
@@ -116,7 +128,11 @@ Result<MappedSource> MapSource(const ConvertRequest& request, std::unique_ptr<So
   if (!request.like.empty()) {
     RESHARD_ASSIGN(mapped.like, ReadLikeness(request.like));
   }
-  RESHARD_ASSIGN(mapped.flavors, ChooseFlavors(request, from, config));
+  RESHARD_ASSIGN(mapped.flavors, ChooseFlavors(request, *source, config));
+  RESHARD_ASSIGN(mapped.source, WithRestored(request, mapped.flavors, config, std::move(source)));
+  const Source& from = *mapped.source;
+  for (const std::string& note : from.notes() | std::views::drop(own_notes))
+    reporter.OnWarning(note);
   RESHARD_ASSIGN(mapped.target,
                  MapTensors(request, from, mapped.flavors, config, mapped.stored_config,
                             rules.ignore, rules.casts, StyleFor(request, mapped.like)));

@@ -8,6 +8,7 @@
 
 #include "api/manifest.h"
 #include "api/outputs.h"
+#include "api/restored.h"
 #include "base/try.h"
 #include "checkpoints/hf/hf_assets.h"
 #include "plan/planner.h"
@@ -96,6 +97,7 @@ Result<Plan> PlanOutput(const ConvertRequest& request, MappedSource* mapped, Rep
             .warnings = std::move(target.mapping.warnings)};
   switch (request.to) {
     case Kind::kHf:
+      RESHARD_TRY(CheckRestored(target.not_held, request.like));
       RESHARD_TRY(PlanHf(request, target.mapping.tensors, mapped->like.files, &plan));
       RESHARD_TRY(PlanAssets(
           mapped->assets,

@@ -31,7 +31,10 @@ class JoinedSource final : public Source {
   JoinedSource(std::unique_ptr<Source> base, std::unique_ptr<Source> overlay)
       : base_(std::move(base)), overlay_(std::move(overlay)), notes_(base_->notes()) {}
 
-  Result<> Join() {
+  Result<> Join(const NameFilter& wanted) {
+    std::vector<const Tensor*> taken;
+    for (const Tensor& tensor : overlay_->catalog().tensors())
+      if (!wanted || wanted(tensor.name)) taken.push_back(&tensor);
     CatalogBuilder builder;
     for (const SourceFile& file : base_->catalog().files()) builder.AddFile(file);
     for (SourceFile file : overlay_->catalog().files()) {
@@ -39,8 +42,7 @@ class JoinedSource final : public Source {
       builder.AddFile(std::move(file));
     }
     std::set<std::string> replaced;
-    for (const Tensor& tensor : overlay_->catalog().tensors())
-      replaced.insert(WithoutNumbers(tensor.name));
+    for (const Tensor* tensor : taken) replaced.insert(WithoutNumbers(tensor->name));
     size_t left_out = 0;
     for (const Tensor& tensor : base_->catalog().tensors()) {
       if (replaced.contains(WithoutNumbers(tensor.name)))
@@ -49,11 +51,11 @@ class JoinedSource final : public Source {
         AddTensor(*base_, tensor, 0, &builder);
     }
     const auto offset = static_cast<uint32_t>(base_->catalog().files().size());
-    for (const Tensor& tensor : overlay_->catalog().tensors())
-      AddTensor(*overlay_, tensor, offset, &builder);
+    for (const Tensor* tensor : taken) AddTensor(*overlay_, *tensor, offset, &builder);
     for (const Object& object : base_->catalog().objects()) builder.AddObject(object);
-    notes_.push_back(fmt::format("{} tensors are taken from {}, in the place of {}",
-                                 overlay_->catalog().tensors().size(), overlay_->root(), left_out));
+    notes_.push_back(
+        fmt::format("{} tensors are taken from {}{}", taken.size(), overlay_->root(),
+                    left_out > 0 ? fmt::format(", in the place of {}", left_out) : ""));
     RESHARD_ASSIGN(catalog_, std::move(builder).Build(root()));
     return {};
   }
@@ -114,9 +116,10 @@ class JoinedSource final : public Source {
 }  // namespace
 
 Result<std::unique_ptr<Source>> JoinSources(std::unique_ptr<Source> base,
-                                            std::unique_ptr<Source> overlay) {
+                                            std::unique_ptr<Source> overlay,
+                                            const NameFilter& wanted) {
   auto joined = std::make_unique<JoinedSource>(std::move(base), std::move(overlay));
-  RESHARD_TRY(joined->Join());
+  RESHARD_TRY(joined->Join(wanted));
   return joined;
 }
 

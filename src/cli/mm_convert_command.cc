@@ -70,10 +70,12 @@ Result<LayoutRequest> ReadLayout(const MmConfig& config, std::string_view group)
   return layout;
 }
 
-std::string RecipeName(const Converter& converter, const MmConfig& config) {
+// What is split anew stays in its flavor, unless the other one is asked for.
+std::string RecipeName(const Converter& converter, MmMethod method, const MmConfig& config) {
   const std::string flavor = config.Flag("cfg.common_model_config.enable_canonical_hf_struct")
                                  ? "mindspeed-mm-canonical"
-                                 : "mindspeed-mm";
+                             : method == MmMethod::kResplit ? "auto"
+                                                            : "mindspeed-mm";
   return *converter.model == '\0' ? flavor : fmt::format("{}/{}", flavor, converter.model);
 }
 
@@ -113,7 +115,7 @@ Result<> ReadSelection(const MmConfig& config, ConvertRequest* request) {
 
 Result<ConvertRequest> ReadRequest(const Converter& converter, MmMethod method,
                                    const MmConfig& config) {
-  ConvertRequest request{.recipe = RecipeName(converter, config),
+  ConvertRequest request{.recipe = RecipeName(converter, method, config),
                          .hub_form = method == MmMethod::kResplit
                                          ? std::string()
                                          : config.Text("cfg.common_model_config.hub_form"),

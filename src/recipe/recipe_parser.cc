@@ -275,6 +275,10 @@ class Recipe::Reader {
     MapTexts maps;
     if (kind == Rule::Kind::kDrop) {
       RESHARD_ASSIGN(rule.note, fields.Text("why", true));
+      RESHARD_ASSIGN(rule.restore, fields.Flag("restore"));
+      if (rule.restore && hub.empty())
+        return std::unexpected(
+            fields.Fault(fields.Get("restore"), "only tensors of the hub can be restored"));
     } else if (zeros) {
       RESHARD_ASSIGN(const std::string map, fields.Text("map", true));
       maps.emplace_back("", map);

@@ -77,6 +77,7 @@ struct Rule {
   std::vector<LayerCondition> where;  ///< all must hold; none: in every layer
   bool otherwise = false;             ///< only names that no rule without it takes
   bool optional = false;              ///< a model may lack what it takes: in all of its layers
+  bool restore = false;  ///< kDrop: the hub's model needs it; the way back takes it from elsewhere
   size_t table = 0;  ///< rules of one table of the file, by a choice in its names, have one number
   std::string note;  ///< the warning of a rule, the reason of a drop
   size_t scope = 0;  ///< whose sizes it sees

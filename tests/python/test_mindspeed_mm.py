@@ -192,7 +192,7 @@ def test_there_and_back(name: str, layout: Layout, tmp_path: Path, out: Path) ->
     to_megatron(source, out, layout, RECIPE)
     assert_ranks(out, reference.convert(tiny(name).tensors, tiny(name).config, layout))
 
-    cli.convert(out, tmp_path / "back", *RECIPE, "--assets-from", source)
+    cli.convert(out, tmp_path / "back", *RECIPE, "--assets-from", source, "--like", source)
     compare.assert_reads_as(tmp_path / "back", tiny(name).tensors)
 
 
@@ -242,12 +242,38 @@ def test_another_layout(
     assert_ranks(out, reference.convert(tiny(name).tensors, tiny(name).config, second))
 
 
-def test_the_thinker_alone_is_kept(tmp_path: Path, out: Path) -> None:
+def omni(directory: Path) -> Tensors:
+    """Saves a model that speaks, and returns what it holds beside the thinker."""
     model = tiny("qwen2_5_omni")
-    rest = {"talker.model.norm.weight": torch.ones(4), "token2wav.w": torch.ones(4)}
-    tiny_multimodal.save(model.config, model.tensors | rest, tmp_path / "hf")
-    to_megatron(tmp_path / "hf", out, AUDIO, RECIPE)
-    assert_ranks(out, reference.convert(model.tensors, model.config, AUDIO))
+    rest = {"talker.model.norm.weight": torch.randn(4), "token2wav.w": torch.randn(3, 2)}
+    tiny_multimodal.save(model.config, model.tensors | rest, directory, files=2)
+    return rest
+
+
+def test_the_thinker_alone_is_trained(tmp_path: Path, out: Path) -> None:
+    """What MindSpeed-MM does not hold comes back from the published model, byte for byte."""
+    model = tiny("qwen2_5_omni")
+    rest = omni(tmp_path / "hf")
+    to_megatron(tmp_path / "hf", tmp_path / "mm", AUDIO, RECIPE)
+    assert_ranks(tmp_path / "mm", reference.convert(model.tensors, model.config, AUDIO))
+
+    # The published thinker is another one by then: of it nothing is taken.
+    old = {name: tensor + 1 for name, tensor in model.tensors.items()}
+    tiny_multimodal.save(model.config, old | rest, tmp_path / "published", files=2)
+    options = (*RECIPE, "--assets-from", tmp_path / "published")
+    done = cli.convert(tmp_path / "mm", out, *options, "--like", tmp_path / "published")
+    compare.assert_reads_as(out, model.tensors | rest)
+    assert "2 tensors are taken from" in done.stderr
+
+
+def test_a_model_that_lacks_what_is_not_trained_is_refused(tmp_path: Path, out: Path) -> None:
+    omni(tmp_path / "hf")
+    to_megatron(tmp_path / "hf", tmp_path / "mm", AUDIO, RECIPE)
+    options = (*RECIPE, "--assets-from", tmp_path / "hf")
+    said = cli.refused(cli.MAPPING, tmp_path / "mm", out, *options, names="talker")
+    assert "--like" in said
+    cli.convert(tmp_path / "mm", out, *options, "--only", "^thinker")
+    compare.assert_reads_as(out, tiny("qwen2_5_omni").tensors)
 
 
 def test_a_reward_model_in_one_file_of_torch(tmp_path: Path, out: Path) -> None:
@@ -360,7 +386,8 @@ def test_what_cannot_be_written_back_is_refused(
     tensor[tensor == 0] = 1.0
     tensor += 1
     torch.save(content, rank_file(tmp_path / "mm", rank))
-    done = cli.run("convert", tmp_path / "mm", out, "--to", "hf", *RECIPE, "--assets-from", source)
+    hub = ("--to", "hf", "--assets-from", source, "--like", source)
+    done = cli.run("convert", tmp_path / "mm", out, *hub, *RECIPE)
     assert done.returncode not in (cli.OK, cli.USAGE), done.stdout
     assert key in done.stderr
     assert not out.exists()

@@ -142,6 +142,36 @@ def test_resplit(converter: str, tmp_path: Path, out: Path) -> None:
     assert files_of(out) == files_of(tmp_path / "same")
 
 
+# Of the tied one config.json alone says that it is.
+KEPT = [(name, has) for name in CANONICAL for has in (True, False) if has or "2_5" in name]
+
+
+@pytest.mark.parametrize(("converter", "has_config"), KEPT)
+def test_resplit_keeps_the_flavor(
+    converter: str, has_config: bool, tmp_path: Path, out: Path
+) -> None:
+    """Without the flag. Beside MindSpeed-MM's own files no config.json lies."""
+    size = 2 if has_config else 1
+    source, target = CONVERTERS[converter][2:]
+    layouts = [dataclasses.replace(layout, tp=size, vit_tp=1) for layout in (source, target)]
+    hf, _ = published(converter, tmp_path / "hf")
+    canonical = ("--cfg.common_model_config.enable_canonical_hf_struct", "true")
+    to_mm(converter, hf, tmp_path / "mm", layouts[0], *canonical)
+    (tmp_path / "mm" / "release" / "config.json").unlink()
+    paths = ("--cfg.source_dir", tmp_path / "mm", "--cfg.target_dir", out)
+    said = (
+        *parallel(layouts[0], "source_parallel_config"),
+        *parallel(layouts[1], "target_parallel_config"),
+    )
+    assets = ("--cfg.hf_config.hf_dir", hf) if has_config else ()
+    cli.ok(COMMAND, converter, "resplit", *paths, *said, *assets)
+
+    to_mm(converter, hf, tmp_path / "same", layouts[1], *canonical)
+    if not has_config:
+        (tmp_path / "same" / "release" / "config.json").unlink()
+    assert files_of(out) == files_of(tmp_path / "same")
+
+
 @pytest.mark.parametrize("converter", SELF)
 def test_hf_to_mm_dcp(converter: str, tmp_path: Path, out: Path) -> None:
     """PyTorch rebuilds what MindSpeed-MM saves: the one rank's tensors, under "model"."""
