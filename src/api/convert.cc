@@ -9,6 +9,7 @@
 #include "api/jobs.h"
 #include "api/manifest.h"
 #include "api/mapped_source.h"
+#include "api/one_rank.h"
 #include "api/plan_output.h"
 #include "base/try.h"
 #include "checkpoints/joined_source.h"
@@ -79,6 +80,7 @@ Result<Conversion> Conversion::Prepare(const ConvertRequest& request, Reporter& 
   RESHARD_TRY(CheckIsLocal(request.destination, PathUse::kWrite));
   RESHARD_ASSIGN(auto source, OpenSource(request.source, request.from));
   RESHARD_TRY(CheckIsModel(*source, request.recipe != "auto"));
+  RESHARD_TRY(CheckIsNotOneRank(request, *source));
   if (!request.llm_from.empty()) {
     RESHARD_ASSIGN(auto llm, OpenSource(request.llm_from, "hf"));
     RESHARD_ASSIGN(source, JoinSources(std::move(source), std::move(llm)));

@@ -9,6 +9,7 @@
 
 #include "api/ranks.h"
 #include "api/restored.h"
+#include "base/checked_math.h"
 #include "base/try.h"
 #include "checkpoints/megatron/rank_name.h"
 #include "recipe/completeness.h"
@@ -169,6 +170,25 @@ LayoutRequest WithStages(LayoutRequest layout) {
   return layout;
 }
 
+// How many rows behind the vocabulary of ranks are padding: Megatron makes it divide by a number for
+// each tensor parallel rank. Later ranks may be fewer than those that it was made for.
+BoundRecipe::Padding PaddingOf(const ConvertRequest& request, const Source& source,
+                               const LayoutRequest& layout) {
+  constexpr int64_t kUsualDivisor = 128;
+  BoundRecipe::Padding padding;
+  if (source.kind() != "megatron") return padding;
+  if (request.to == Kind::kHf) padding.rows = request.vocab_padding.rows;
+  const auto hints = source.hints();
+  const auto hint = [&](const char* name) {
+    const auto at = hints.find(name);
+    return at == hints.end() ? int64_t{1} : at->second;
+  };
+  const int64_t divisor = std::max(kUsualDivisor, hint("make_vocab_size_divisible_by"));
+  const int64_t ranks = std::max(layout.tp, hint("tensor_model_parallel_size"));
+  padding.most = CheckedMul(divisor, ranks).value_or(INT64_MAX);
+  return padding;
+}
+
 // The form of hub tensors whose shapes leave it open. Where the hub's layout is only passed through,
 // one serves as well as another.
 Result<std::string> FormOf(const ConvertRequest& request, const Flavors& flavors) {
@@ -271,6 +291,7 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
     RESHARD_ASSIGN(from, BoundRecipe::Bind(flavors.from->recipe, config,
                                            Environment(ranked.layout)));
     if (megatron_source) {
+      RESHARD_TRY(from->CheckSettings(source.hints()));
       RESHARD_TRY(InferParts(*from, request.from_layout, &ranked));
       RESHARD_TRY(from->CheckRefusals(ranked.layout));
       RESHARD_ASSIGN(const Layout layout, ResolveLayout(ranked.layout, LayersOf(ranked.layout)));
@@ -278,7 +299,8 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
       if (whole) RESHARD_TRY(CheckComplete(*from, mapping.tensors));
     }
     if (!same)
-      RESHARD_TRY(from->ToHub(&mapping, request.to == Kind::kHf ? style : HubStyle{.form = form}));
+      RESHARD_TRY(from->ToHub(&mapping, request.to == Kind::kHf ? style : HubStyle{.form = form},
+                              PaddingOf(request, source, ranked.layout)));
     if (!same && whole) RESHARD_TRY(CheckHubComplete(*from, mapping.tensors));
     std::ranges::move(restored, std::back_inserter(mapping.tensors));
   }

@@ -91,6 +91,8 @@ Result<> CheckAllIsUsed(const ConvertRequest& request, const Source& source) {
     return NotUsed(fmt::format("the layout of a source that is {}: {}", source.kind(),
                                source.root()),
                    "a Megatron checkpoint with --from-layout");
+  if (request.to == Kind::kHf && !request.vocab_padding.IsNone() && source.kind() != "megatron")
+    return NotUsed("--pad-vocab-to with --to hf", "the files of Megatron's ranks as the source");
   if (request.to != Kind::kHf && !request.like.empty())
     return NotUsed("--like without --to hf", "a Hugging Face directory as the target");
   if (request.to != Kind::kHf && request.weights != Weights::kSafetensors)

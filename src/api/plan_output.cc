@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "api/manifest.h"
+#include "api/one_rank.h"
 #include "api/outputs.h"
 #include "api/restored.h"
 #include "base/try.h"
@@ -97,6 +98,7 @@ Result<Plan> PlanOutput(const ConvertRequest& request, MappedSource* mapped, Rep
             .warnings = std::move(target.mapping.warnings)};
   switch (request.to) {
     case Kind::kHf:
+      RESHARD_TRY(CheckNamesNoRank(target.mapping.tensors, flavors.name()));
       RESHARD_TRY(CheckRestored(target.not_held, request.like));
       RESHARD_TRY(PlanHf(request, target.mapping.tensors, mapped->like.files, &plan));
       RESHARD_TRY(PlanAssets(

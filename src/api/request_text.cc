@@ -134,7 +134,9 @@ Result<std::pair<std::string, DType>> ParseCastRule(std::string_view text) {
 }
 
 Result<> CheckLayoutIsUsed(const ConvertRequest& request) {
-  const bool padded = !request.vocab_padding.IsNone();
+  // Of ranks as the source it says how many rows the vocabulary has with its padding.
+  const bool padded = request.vocab_padding.multiple > 0 || request.vocab_padding.last_row ||
+                      (request.vocab_padding.rows > 0 && request.to != Kind::kHf);
   const bool iterated = request.iteration && !request.in_root;
   if (request.to == Kind::kMegatron || (request.layout == LayoutRequest() && !padded && !iterated))
     return {};

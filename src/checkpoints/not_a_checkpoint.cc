@@ -10,6 +10,7 @@
 
 #include "base/try.h"
 #include "checkpoints/hub_cache.h"
+#include "checkpoints/megatron/other_layout.h"
 #include "checkpoints/megatron/rank_name.h"
 #include "io/directory.h"
 #include "io/file.h"
@@ -126,6 +127,10 @@ constexpr std::array kByName = {
     ByName{"*.npz", "a file of numpy.savez",
            "save its arrays as safetensors: "
            "safetensors.numpy.save_file(dict(numpy.load('{file}')), 'model.safetensors')",
+           Use::kNone},
+    ByName{"tp_rank_#_pp_rank_#", "what one rank of NeMo 1.0 has saved", megatron::kNemoHelp,
+           Use::kNone},
+    ByName{"model_weights.ckpt", "the weights of NeMo 1.0, in Megatron's names", megatron::kNemoHelp,
            Use::kNone},
     ByName{"optimizer*", "a training run's state, which has no weights", "", Use::kState},
     ByName{"scheduler*", "a training run's state, which has no weights", "", Use::kState},

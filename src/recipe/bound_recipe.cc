@@ -216,6 +216,41 @@ Result<> BoundRecipe::CheckRefusals(const LayoutRequest& layout) const {
   return {};
 }
 
+Result<> BoundRecipe::CheckSettings(const std::map<std::string, int64_t>& said) const {
+  const auto differs = [&](std::string found, const Expression& expected, int64_t value) {
+    const bool fixed = expected.Names().empty();
+    return std::unexpected(Error{
+        .kind = ErrorKind::kMapping,
+        .file = config_->file(),
+        .found = fmt::format("the ranks' files say that the model was trained with {}", found),
+        .expected = fixed ? fmt::format("{}: recipe '{}' knows the weights of no other setting",
+                                        value, recipe_->name())
+                          : fmt::format("{}, as '{}' of config.json says", value, expected.text()),
+        .help = fixed ? "export the model with the program that trained it, then convert that"
+                      : "give the config.json of this very model by --assets-from, or set in it what "
+                        "the files say"});
+  };
+  for (size_t scope = 0; scope < recipe_->scopes().size(); ++scope)
+    for (const auto& [name, expected] : recipe_->scopes()[scope].settings) {
+      // Without a config.json an expression is a default, which nobody has said.
+      if (config_->file().empty() && !expected.Names().empty()) continue;
+      RESHARD_ASSIGN(const auto value, Evaluate(expected, scope));
+      if (!value) continue;
+      if (const auto at = said.find(name); at != said.end()) {
+        if (at->second != *value)
+          return differs(fmt::format("args.{} = {}", name, at->second), expected, *value);
+        continue;
+      }
+      // A text is a flag of its own: normalization.RMSNorm. There it may be another one.
+      const size_t dot = name.find('.');
+      if (dot == std::string::npos) continue;
+      const auto other = said.lower_bound(name.substr(0, dot + 1));
+      if (*value == 1 && other != said.end() && other->first.starts_with(name.substr(0, dot + 1)))
+        return differs(fmt::format("args.{}", other->first), expected, *value);
+    }
+  return {};
+}
+
 std::optional<BoundRecipe::Match> BoundRecipe::Find(std::string_view name, bool hub) const {
   std::optional<Match> leads_nowhere;
   for (const Rule* rule : active_) {

@@ -61,6 +61,11 @@ class BoundRecipe {
   /// besides what Bind was given.
   Result<> CheckRefusals(const LayoutRequest& layout) const;
 
+  /// An error of kind kMapping where what the ranks' files say of how the model was trained is not
+  /// what the recipe and config.json make of it, which names both. `said` is as Source::hints has it;
+  /// what it does not say, or config.json does not, is passed over.
+  Result<> CheckSettings(const std::map<std::string, int64_t>& said) const;
+
   /// The recipe's own spelling of a name of one side that may be in another one.
   std::string Canonical(const std::string& name, bool hub = true) const;
 
@@ -81,20 +86,24 @@ class BoundRecipe {
 
   const Recipe& recipe() const { return *recipe_; }
 
+  /// Rows of padding behind what a tensor has.
+  struct Padding {
+    int64_t rows = 0;  ///< with these, as was said; 0: not said
+    int64_t multiple = 0;
+    bool last_row = false;  ///< repeat the last row; otherwise zeros
+    int64_t most = INT64_MAX;  ///< on the way to the hub: fewer than that are taken for padding
+  };
+
   /// Replaces mapping->tensors, in this flavor's names, by the hub's; adds checks and what is
   /// dropped. Errors are of kind kMapping: a name without a rule
   /// (naming the nearest), a tensor that a rule needs and is not there, two names that become one,
-  /// a shape that does not fit.
-  Result<> ToHub(Mapping* mapping, const HubStyle& style = {}) const;
+  /// a shape that does not fit, more rows than are padding.
+  Result<> ToHub(Mapping* mapping, const HubStyle& style = {}) const {
+    return ToHub(mapping, style, Padding());
+  }
+  Result<> ToHub(Mapping* mapping, const HubStyle& style, const Padding& padding) const;
 
-  /// The inverse: replaces mapping->tensors, in hub names, by this flavor's. `padded_vocab` is how
-  /// many rows a tensor with padding gets: 0 for none.
-  struct Padding {
-    int64_t rows = 0;
-    int64_t multiple = 0;
-    bool last_row = false;  ///< repeat the last row; otherwise zeros
-  };
-  /// `form`: what hub tensors are whose sizes leave it open; empty: that is an error. With
+  /// The inverse: replaces mapping->tensors, in hub names, by this flavor's. `form`: what hub tensors are whose sizes leave it open; empty: that is an error. With
   /// `keep_unknown` a tensor without a rule keeps its name and is no error.
   Result<> FromHub(Mapping* mapping, const Padding& padding, const std::string& form = {},
                    bool keep_unknown = false) const;

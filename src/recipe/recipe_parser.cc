@@ -99,6 +99,7 @@ class Recipe::Reader {
     recipe_.scopes_.push_back({.roots = place.roots, .sizes = {}});
     RESHARD_ASSIGN(recipe_.scopes_[scope].sizes, ReadExpressions(top, "sizes"));
     RESHARD_ASSIGN(recipe_.scopes_[scope].layers, ReadExpressions(top, "layers"));
+    RESHARD_ASSIGN(recipe_.scopes_[scope].settings, ReadExpressions(top, "settings"));
     const std::pair<std::string_view, Rule::Kind> kinds[] = {{"rule", Rule::Kind::kMove},
                                                              {"copy", Rule::Kind::kCopy},
                                                              {"zero", Rule::Kind::kCopy},
@@ -131,7 +132,7 @@ class Recipe::Reader {
  private:
   using Named = std::vector<std::pair<std::string, Expression>>;
 
-  // [sizes] and [layers]: names and expressions, in the order of the file.
+  // [sizes] and its like: names and expressions, in the order of the file.
   Result<Named> ReadExpressions(TomlFields& top, const std::string& key) {
     Named named;
     RESHARD_ASSIGN(const toml::table* table, top.Table(key));

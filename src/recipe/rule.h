@@ -115,6 +115,8 @@ struct Scope {
   std::vector<std::string> roots;  ///< objects of the config, the first that exists counts
   std::vector<std::pair<std::string, Expression>> sizes;   ///< in the order of the file
   std::vector<std::pair<std::string, Expression>> layers;  ///< of parts of the model
+  /// What ranks' files say of how the model was trained, and what it must be.
+  std::vector<std::pair<std::string, Expression>> settings;
 
   bool Declares(std::string_view size) const {
     return std::ranges::find(sizes, size, &std::pair<std::string, Expression>::first) !=

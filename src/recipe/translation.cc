@@ -327,14 +327,18 @@ class BoundRecipe::Translation {
                 .expected = fmt::format("to know '{}' from the model's config.json", rule.pad),
                 .help = "give the model's config.json by --assets-from"});
     if (rows <= size->second) return tensor.view;
-    if (IsTooMuchPadding(rows - size->second, size->second))
+    const int64_t padding = rows - size->second;
+    if (padding_.rows != rows &&
+        (IsTooMuchPadding(padding, size->second) || padding >= padding_.most))
       return std::unexpected(Error{
           .kind = ErrorKind::kMapping,
           .tensor = tensor.name,
-          .found = fmt::format("{} rows", rows),
-          .expected = fmt::format("{}, as '{}' says, and fewer of padding behind them", size->second,
-                                  rule.pad),
-          .help = "the config.json or the recipe's [sizes] do not fit the tensor"});
+          .found = fmt::format("it has {} rows, {} more than config.json says", rows, padding),
+          .expected = fmt::format("'{}' rows, {}, and fewer than {} of padding behind them", rule.pad,
+                                  size->second, std::min(padding_.most, size->second)),
+          .help = fmt::format("if the model's vocabulary is larger, set it in config.json; if all "
+                              "rows from {} on are padding, say --pad-vocab-to {}",
+                              size->second, rows)});
     RESHARD_ASSIGN(View rest, View::Slice(tensor.view, 0, size->second, rows - size->second));
     const std::string name = fmt::format("rows {} to {} of {}", size->second, rows, tensor.name);
     mapping_->dropped_parts.push_back({name, std::move(rest), "padding of the vocabulary"});
@@ -396,8 +400,9 @@ class BoundRecipe::Translation {
   std::vector<Pending> copies_;
 };
 
-Result<> BoundRecipe::ToHub(Mapping* mapping, const HubStyle& style) const {
-  RESHARD_TRY(Translation(*this, true, {}, style, mapping).Run());
+Result<> BoundRecipe::ToHub(Mapping* mapping, const HubStyle& style,
+                            const Padding& padding) const {
+  RESHARD_TRY(Translation(*this, true, padding, style, mapping).Run());
   for (NamedView& tensor : mapping->tensors) tensor.name = Spelled(tensor.name, style.names);
   std::ranges::sort(mapping->tensors, {}, &NamedView::name);
   return {};

@@ -19,7 +19,7 @@ import pytest
 import torch
 from harness import cli
 from harness.cli import SOURCE, USAGE
-from safetensors.torch import load_file
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 State = dict[str, torch.Tensor]
 
@@ -117,9 +117,11 @@ def test_tensor_and_pipeline_ranks(release: Path) -> None:
     assert len(found["objects"]) == 4  # checkpoint_version
 
 
-def test_the_bytes_are_those_of_torch(release: Path, out: Path) -> None:
-    cli.identity(release, out)
-    written = load_file(out / "model.safetensors")
+def test_the_bytes_are_those_of_torch(release: Path, tmp_path: Path, out: Path) -> None:
+    same = ("--recipe", "identity", "--from-recipe", "identity")
+    cli.ok("convert", release, out, "--to", "dcp", *same)
+    dcp_to_torch_save(out, tmp_path / "whole.pt")
+    written = torch.load(tmp_path / "whole.pt", weights_only=True)
     for path in release.glob("*/*.pt"):
         for key, tensor in torch.load(path)["model"].items():
             assert torch.equal(written.pop(f"{path.parent.name}/model/{key}"), tensor), key
@@ -258,3 +260,107 @@ def test_pointed_at_the_wrong_place(release: Path, tmp_path: Path) -> None:
     (release / ".metadata").touch()
     assert "--from megatron" in cli.expect(USAGE, "inspect", release).stderr
     assert cli.ok("inspect", release, "--from", "megatron")
+
+
+# --- what is no whole checkpoint ------------------------------------------------------------------
+
+LAYER = "decoder.layers.0.self_attention.linear_qkv.weight"
+
+
+def llama(directory: Path) -> tuple[str, Path]:
+    """The config.json of a model, which makes a model of whatever lies beside it."""
+    directory.mkdir()
+    (directory / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    return "--assets-from", directory
+
+
+def one_file(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+    return path
+
+
+# Where it lies, what it holds, and what the message says of it.
+RANK_FILES = [
+    pytest.param(
+        "iter_0000100/mp_rank_00/model_optim_rng.pt",
+        {"model": {LAYER: torch.ones(2, 2)}, "checkpoint_version": 3.0},
+        "iter_0000100",
+        id="in its place",
+    ),
+    pytest.param(
+        "moved.pt",
+        {"model": {"any.name": torch.ones(2, 2)}, "checkpoint_version": 3.0},
+        "'checkpoint_version'",
+        id="moved",
+    ),
+    pytest.param(
+        "moved.pt",
+        {"model0": {"any.name": torch.ones(2)}, "checkpoint_version": 3.0},
+        "mp_rank_00/model_optim_rng.pt",
+        id="of virtual stages",
+    ),
+    pytest.param(
+        "tp_rank_00_pp_rank_001/model_weights.ckpt",
+        {f"model.{LAYER}": torch.ones(2, 2)},
+        "NeMo",
+        id="NeMo 1.0",
+    ),
+    pytest.param("x.ckpt", {f"model.{LAYER}": torch.ones(2, 2)}, LAYER, id="by its names"),
+    pytest.param("x.pt", {f"module.{LAYER}": torch.ones(2, 2)}, LAYER, id="in a wrapper"),
+    pytest.param(
+        "actor/model/mp_rank_00_001/model.pt", [{LAYER: torch.ones(2, 2)}], "verl", id="verl"
+    ),
+]
+
+
+@pytest.mark.parametrize(("place", "content", "says"), RANK_FILES)
+@pytest.mark.parametrize("recipe", ["auto", "identity", "veomni"])
+def test_one_rank_is_no_model(
+    place: str, content: Any, says: str, recipe: str, tmp_path: Path, out: Path
+) -> None:
+    path = one_file(tmp_path / place, content)
+    options = (*llama(tmp_path / "llama"), "--recipe", recipe)
+    said = cli.refused(cli.MAPPING, path, out, *options, names="one rank")
+    assert says in said
+    assert inspect(path)["kind"] == "pt"  # it can be looked at
+
+
+# What a program of one's own has saved is none of these.
+OTHERS = [
+    {"model": {"w": torch.ones(2)}, "args": argparse.Namespace(lr=0.1)},
+    {
+        f"model.decoder.layers.0.{name}.weight": torch.ones(2)
+        for name in ("input_layernorm", "self_attn.q_proj", "self_attn.k_proj", "mlp.fc1")
+    },
+]
+
+
+@pytest.mark.parametrize("content", OTHERS, ids=["with args", "with layers of a decoder"])
+def test_other_files_are_no_ranks(content: Any, tmp_path: Path, out: Path) -> None:
+    cli.identity(one_file(tmp_path / "x.pt", content), out)
+
+
+def test_one_rank_can_be_kept_as_it_is(tmp_path: Path, out: Path) -> None:
+    path = one_file(tmp_path / "mp_rank_00" / "x.pt", {"model": {LAYER: torch.ones(2, 2)}})
+    cli.ok("convert", path, out, "--to", "dcp", "--recipe", "identity")
+
+
+def test_names_of_ranks_are_no_names_of_a_model(release: Path, tmp_path: Path, out: Path) -> None:
+    options = (*llama(tmp_path / "llama"), "--recipe", "identity")
+    said = cli.refused(cli.MAPPING, release, out, *options, names="mp_rank_00_000/model/")
+    assert "megatron-core" in said
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("mp_rank_00/model_weights.ckpt", "NeMo 1.0"),
+        ("tp_rank_00_pp_rank_000/model_weights.ckpt", "NeMo 1.0"),
+        ("model_weights.ckpt", "NeMo 1.0"),
+        ("mp_rank_00_000/model.pt", "verl"),  # with one stage too, verl numbers it
+    ],
+)
+def test_other_layouts_are_told(place: str, says: str, tmp_path: Path) -> None:
+    one_file(tmp_path / "ckpt" / place, {f"model.{LAYER}": torch.ones(2, 2)})
+    assert says in cli.expect(SOURCE, "inspect", tmp_path / "ckpt").stderr

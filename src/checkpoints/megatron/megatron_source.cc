@@ -13,6 +13,7 @@
 #include "base/checked_math.h"
 #include "base/try.h"
 #include "checkpoints/file_source.h"
+#include "checkpoints/megatron/other_layout.h"
 #include "checkpoints/megatron/rank_file.h"
 #include "checkpoints/megatron/rank_grid.h"
 #include "checkpoints/megatron/rank_name.h"
@@ -84,6 +85,20 @@ struct RankDirectory {
   std::vector<std::string> others;  // sorted
 };
 
+// Others name the directories of ranks alike.
+Result<> CheckLayout(const fs::path& directory) {
+  std::error_code code;
+  const auto holds = [&](std::string_view name) { return fs::exists(directory / name, code); };
+  if (std::ranges::any_of(kFileNames, holds)) return {};
+  for (const megatron::OtherLayout& layout : megatron::kOtherLayouts)
+    if (holds(layout.file))
+      return std::unexpected(SourceError(
+          directory.string(),
+          fmt::format("this rank has '{}', which is {}'s layout", layout.file, layout.whose),
+          fmt::format("{}", fmt::join(kFileNames, " or ")), std::string(layout.help)));
+  return {};
+}
+
 Result<RankDirectory> ListRank(const fs::path& directory) {
   RankDirectory rank;
   std::error_code code;
@@ -117,6 +132,7 @@ class MegatronSource final : public FileSource {
 
   Result<> Open() {
     RESHARD_ASSIGN(std::vector<RankName> ranks, FindRanks(root()));
+    RESHARD_TRY(CheckLayout(fs::path(root()) / ranks.front().raw));
     RESHARD_ASSIGN(const RankGrid grid, megatron::MakeGrid(&ranks, root()));
     CatalogBuilder builder;
     for (const RankName& rank : ranks) RESHARD_TRY(AddRank(rank, ranks.front(), &builder));

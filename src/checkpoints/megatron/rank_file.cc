@@ -29,6 +29,8 @@ std::unexpected<Error> BadFile(const std::string& file, std::string found,
                                .help = "check which program wrote this file"});
 }
 
+constexpr size_t kMaxSettingText = 64;  // a path is no setting
+
 // An integer that is a value's whole meaning.
 std::optional<int64_t> Whole(const Value& value) {
   if (value.is(Kind::kInt)) return value.as_int();
@@ -55,9 +57,17 @@ std::span<const DictEntry> AttributesOf(const Value& value) {
 Hints HintsOf(const Value& root) {
   Hints hints;
   if (const Value* args = root.Find("args"))
-    for (const auto& [name, value] : AttributesOf(*args))
-      if (const auto number = Whole(value); number && name.is(Kind::kString))
+    for (const auto& [name, value] : AttributesOf(*args)) {
+      if (!name.is(Kind::kString)) continue;
+      if (const auto number = Whole(value))
         hints[std::string(name.text())] = *number;
+      else if (value.is(Kind::kString) && value.text().size() <= kMaxSettingText)
+        hints[fmt::format("{}.{}", name.text(), value.text())] = 1;
+    }
+  // Megatron-LM has a number of groups for a model that has none, too.
+  if (const auto grouped = hints.find("group_query_attention");
+      grouped != hints.end() && grouped->second == 0)
+    hints.erase("num_query_groups");
   const auto put = [&](std::string_view name, std::optional<int64_t> number) {
     if (number) hints[std::string(name)] = *number;
   };

@@ -18,8 +18,9 @@ namespace reshard::megatron {
 struct RankFile {
   torch_save::Archive archive;  ///< the whole dictionary, flattened
   uint32_t chunks = 0;          ///< 1 for the key `model`, N for `model0` ... `model<N-1>`
-  Hints hints;  ///< integers and truth values (0, 1) in `args`, an argparse.Namespace; then those
-                ///< beside it: `iteration`, and `checkpoint_version` if it is whole
+  Hints hints;  ///< integers and truth values (0, 1) in `args`, an argparse.Namespace; of a short text
+                ///< `name.text`, which is 1; then those beside it: `iteration`, and
+                ///< `checkpoint_version` if it is whole
 };
 
 /// Decodes a rank's file. No code in it is run: the objects of unknown classes that `args` and the

@@ -83,6 +83,12 @@ TEST(RankFileTest, VersionsThatAreNotWholeAreNoHint) {
   EXPECT_EQ(Decode(FileOf(file)).value().hints, (Hints{{"n", 4}}));
 }
 
+TEST(RankFileTest, AShortTextIsAFlag) {
+  const Dict args{.items = {{"normalization", "RMSNorm"}, {"save", std::string(65, 'x')}}};
+  const Dict file{.items = {{"model", Dict{}}, {"args", args}}};
+  EXPECT_EQ(Decode(FileOf(file)).value().hints, (Hints{{"normalization.RMSNorm", 1}}));
+}
+
 TEST(RankFileTest, RefusesEveryTruncation) {
   const std::string whole = Fixture("trained");
   for (size_t size = 0; size < whole.size(); size += 7) {

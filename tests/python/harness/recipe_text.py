@@ -45,7 +45,7 @@ def _lines(recipe: Table) -> Iterator[str]:
         for table in value if isinstance(value, list) else [value]:
             yield f"[[{key}]]" if isinstance(value, list) else f"[{key}]"
             for name, field in table.items():
-                yield f"{name} = {_inline(field)}"
+                yield f"{json.dumps(name)} = {_inline(field)}"
 
 
 def _inline(value: Any) -> str:
