@@ -109,8 +109,8 @@ Result<> KeepOnly(const std::string& only, const BoundRecipe* recipe, Mapping* m
     if (keep)
       kept.push_back(std::move(tensor));
     else
-      mapping->dropped_parts.push_back(
-          {tensor.name, std::move(tensor.view), fmt::format("--only {}", only)});
+      mapping->dropped_parts.push_back({tensor.name, std::move(tensor.view),
+                                        fmt::format("--only {}", only), LeftOutBy::kOnly});
   }
   if (kept.empty() && !mapping->tensors.empty())
     return std::unexpected(Error{

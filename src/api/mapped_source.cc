@@ -1,6 +1,8 @@
 #include "api/mapped_source.h"
 
+#include <algorithm>
 #include <filesystem>
+#include <iterator>
 
 #include <fmt/format.h>
 
@@ -99,7 +101,7 @@ Result<> CheckAllIsUsed(const ConvertRequest& request, const Source& source) {
 }  // namespace
 
 Result<MappedSource> MapSource(const ConvertRequest& request, std::unique_ptr<Source> source,
-                               Reporter& reporter) {
+                               Reporter& reporter, const std::vector<Dropped>& replaced) {
   RESHARD_ASSIGN(const Rules rules, CompileRules(request));
   MappedSource mapped{.source = std::move(source)};
   const Source& from = *mapped.source;
@@ -120,8 +122,11 @@ Result<MappedSource> MapSource(const ConvertRequest& request, std::unique_ptr<So
   RESHARD_ASSIGN(mapped.target,
                  MapTensors(request, from, mapped.flavors, config, mapped.stored_config,
                             rules.ignore, rules.casts, StyleFor(request, mapped.like)));
-  for (const std::string& warning : mapped.target.mapping.warnings) reporter.OnWarning(warning);
-  RESHARD_TRY(CheckMapping(mapped.target.mapping, from.catalog()));
+  Mapping& mapping = mapped.target.mapping;
+  for (const std::string& warning : mapping.warnings) reporter.OnWarning(warning);
+  mapping.warnings.insert(mapping.warnings.begin(), from.notes().begin(), from.notes().end());
+  std::ranges::copy(replaced, std::back_inserter(mapping.dropped));
+  RESHARD_TRY(CheckMapping(mapping, from.catalog()));
   return mapped;
 }
 

@@ -89,7 +89,8 @@ Result<Plan> PlanOutput(const ConvertRequest& request, MappedSource* mapped, Rep
   if (target.mapping.tensors.empty()) return NothingToWrite(*mapped->source, flavors, reporter);
   Plan plan{.summary = {.source_kind = std::string(mapped->source->kind()),
                         .recipe = flavors.name(),
-                        .recipe_why = flavors.why()},
+                        .recipe_why = flavors.why(),
+                        .kept_types = std::move(target.mapping.kept_types)},
             .checks = std::move(target.mapping.checks),
             .dropped = std::move(target.mapping.dropped),
             .dropped_parts = std::move(target.mapping.dropped_parts),

@@ -31,29 +31,35 @@ class JoinedSource final : public Source {
   JoinedSource(std::unique_ptr<Source> base, std::unique_ptr<Source> overlay)
       : base_(std::move(base)), overlay_(std::move(overlay)), notes_(base_->notes()) {}
 
-  Result<> Join() {
+  Result<> Join(JoinedSources* joined) {
     CatalogBuilder builder;
     for (const SourceFile& file : base_->catalog().files()) builder.AddFile(file);
     for (SourceFile file : overlay_->catalog().files()) {
       file.path = (std::filesystem::path(overlay_->root()) / file.path).string();
       builder.AddFile(std::move(file));
     }
-    std::set<std::string> replaced;
+    std::set<std::string> forms;
     for (const Tensor& tensor : overlay_->catalog().tensors())
-      replaced.insert(WithoutNumbers(tensor.name));
-    size_t left_out = 0;
+      forms.insert(WithoutNumbers(tensor.name));
     for (const Tensor& tensor : base_->catalog().tensors()) {
-      if (replaced.contains(WithoutNumbers(tensor.name)))
-        ++left_out;
-      else
-        AddTensor(*base_, tensor, 0, &builder);
+      if (overlay_->catalog().Find(tensor.name)) {
+        joined->replaced.push_back(tensor);
+        continue;
+      }
+      AddTensor(*base_, tensor, 0, &builder);
+      if (forms.contains(WithoutNumbers(tensor.name))) joined->left_over.push_back(tensor.name);
     }
     const auto offset = static_cast<uint32_t>(base_->catalog().files().size());
     for (const Tensor& tensor : overlay_->catalog().tensors())
       AddTensor(*overlay_, tensor, offset, &builder);
     for (const Object& object : base_->catalog().objects()) builder.AddObject(object);
     notes_.push_back(fmt::format("{} tensors are taken from {}, in the place of {}",
-                                 overlay_->catalog().tensors().size(), overlay_->root(), left_out));
+                                 overlay_->catalog().tensors().size(), overlay_->root(),
+                                 joined->replaced.size()));
+    if (!joined->left_over.empty())
+      notes_.push_back(fmt::format(
+          "{} tensors stay although {} has others like them, such as '{}'; --ignore drops them",
+          joined->left_over.size(), overlay_->root(), joined->left_over[0]));
     RESHARD_ASSIGN(catalog_, std::move(builder).Build(root()));
     return {};
   }
@@ -64,6 +70,10 @@ class JoinedSource final : public Source {
   const std::string& root() const override { return base_->root(); }
   const std::vector<std::string>& notes() const override { return notes_; }
   std::map<std::string, int64_t> hints() const override { return base_->hints(); }
+  StatePath PathOf(std::string_view name) const override { return base_->PathOf(name); }
+  Result<std::optional<std::string>> ReadObject(const Object& object) const override {
+    return base_->ReadObject(object);
+  }
 
   Result<ChunkLayout> Locate(const Tensor& tensor, const Chunk& chunk) const override {
     const bool from_base = chunk.file < base_->catalog().files().size();
@@ -113,10 +123,11 @@ class JoinedSource final : public Source {
 
 }  // namespace
 
-Result<std::unique_ptr<Source>> JoinSources(std::unique_ptr<Source> base,
-                                            std::unique_ptr<Source> overlay) {
-  auto joined = std::make_unique<JoinedSource>(std::move(base), std::move(overlay));
-  RESHARD_TRY(joined->Join());
+Result<JoinedSources> JoinSources(std::unique_ptr<Source> base, std::unique_ptr<Source> overlay) {
+  JoinedSources joined;
+  auto source = std::make_unique<JoinedSource>(std::move(base), std::move(overlay));
+  RESHARD_TRY(source->Join(&joined));
+  joined.source = std::move(source);
   return joined;
 }
 

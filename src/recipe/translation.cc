@@ -337,7 +337,8 @@ class BoundRecipe::Translation {
           .help = "the config.json or the recipe's [sizes] do not fit the tensor"});
     RESHARD_ASSIGN(View rest, View::Slice(tensor.view, 0, size->second, rows - size->second));
     const std::string name = fmt::format("rows {} to {} of {}", size->second, rows, tensor.name);
-    mapping_->dropped_parts.push_back({name, std::move(rest), "padding of the vocabulary"});
+    mapping_->dropped_parts.push_back(
+        {name, std::move(rest), "padding of the vocabulary", LeftOutBy::kPadding});
     return View::Slice(tensor.view, 0, 0, size->second);
   }
 
