@@ -75,8 +75,7 @@ Result<ChosenRecipe> ChooseTo(const ConvertRequest& request, const Source& sourc
   if (request.recipe != "auto")
     return ChooseRecipe(request.recipe, source.catalog(), config.architectures());
   if (request.to == Kind::kMegatron) return OnlyFlavorFor(config);
-  RESHARD_ASSIGN(Recipe identity, LoadRecipe("identity"));
-  return ChosenRecipe{std::move(identity), "hub names, as no --recipe says otherwise"};
+  return ChosenRecipe{HubNames(), "hub names, as no --recipe says otherwise"};
 }
 
 Result<ChosenRecipe> ChooseFrom(const std::string& name, const Source& source,
@@ -150,6 +149,14 @@ Result<std::string> FormOf(const ConvertRequest& request, const Flavors& flavors
                                       : fmt::format("{}", fmt::join(names, " or "))});
 }
 
+// What the recipes of both sides keep in its type, and what the hub's own names do.
+CastRules WithKept(CastRules casts, const Flavors& flavors) {
+  for (const Recipe* recipe : {&HubNames(), flavors.from ? &flavors.from->recipe : nullptr,
+                               flavors.to ? &flavors.to->recipe : nullptr})
+    if (recipe) std::ranges::copy(recipe->keep(), std::back_inserter(casts.keep));
+  return casts;
+}
+
 }  // namespace
 
 std::string Flavors::name() const {
@@ -203,9 +210,10 @@ Result<Flavors> ChooseFlavors(const ConvertRequest& request, const Source& sourc
 Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& source,
                                  const Flavors& flavors, const ModelConfig& config,
                                  const ModelConfig& stored_config,
-                                 const std::vector<Regex>& ignore, const CastRules& casts,
+                                 const std::vector<Regex>& ignore, const CastRules& asked_casts,
                                  const HubStyle& style) {
   RESHARD_ASSIGN(const std::string form, FormOf(request, flavors));
+  const CastRules casts = WithKept(asked_casts, flavors);
   TargetTensors target;
   Mapping& mapping = target.mapping;
   RESHARD_ASSIGN(mapping, SourceTensors(source.catalog(), ignore));

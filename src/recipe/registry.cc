@@ -112,6 +112,12 @@ const std::vector<Recipe>& BuiltInRecipes() {
   return recipes;
 }
 
+const Recipe& HubNames() {
+  static const Recipe& recipe =
+      *std::ranges::find(BuiltInRecipes(), std::string_view("identity"), &Recipe::name);
+  return recipe;
+}
+
 Result<Recipe> LoadRecipe(const std::string& name) {
   for (const Recipe& recipe : BuiltInRecipes())
     if (recipe.name() == name) return recipe;
@@ -166,8 +172,7 @@ Result<ChosenRecipe> ChooseRecipe(const std::string& name, const Catalog& catalo
         .expected = "one",
         .help = "say which with --recipe"});
   }
-  RESHARD_ASSIGN(Recipe identity, LoadRecipe("identity"));
-  return ChosenRecipe{std::move(identity), "no other recipe knows these names"};
+  return ChosenRecipe{HubNames(), "no other recipe knows these names"};
 }
 
 }  // namespace reshard
