@@ -9,6 +9,7 @@
 #include "api/ranks.h"
 #include "base/try.h"
 #include "checkpoints/megatron/rank_name.h"
+#include "checkpoints/megatron/torch_dist.h"
 #include "recipe/completeness.h"
 #include "recipe/quantized.h"
 
@@ -81,6 +82,7 @@ Result<ChosenRecipe> ChooseTo(const ConvertRequest& request, const Source& sourc
 Result<ChosenRecipe> ChooseFrom(const std::string& name, const Source& source,
                                 const ModelConfig& config) {
   if (name == "auto" && source.kind() == "megatron") return TellByRankNames(source, config);
+  if (name != HubNames().name()) RESHARD_TRY(megatron::CheckIsNoTorchDist(source.root()));
   return ChooseRecipe(name, source.catalog(), config.architectures());
 }
 
@@ -174,6 +176,13 @@ std::string Flavors::text() const {
   return (from ? from->recipe.text() : "") + (to ? to->recipe.text() : "");
 }
 
+bool Flavors::keep_names() const {
+  const auto keeps = [](const ChosenRecipe& flavor) {
+    return flavor.recipe.name() == HubNames().name();
+  };
+  return (!from || keeps(*from)) && (!to || keeps(*to));
+}
+
 Result<Flavors> ChooseFlavors(const ConvertRequest& request, const Source& source,
                               const ModelConfig& config) {
   Flavors flavors;
@@ -197,7 +206,11 @@ Result<Flavors> ChooseFlavors(const ConvertRequest& request, const Source& sourc
   RESHARD_ASSIGN(flavors.to, ChooseTo(request, source, config));
   if (source.kind() == "hf" && request.from_recipe == "auto") return flavors;
   if (!ranks_on_both || request.from_recipe != "auto") {
-    RESHARD_ASSIGN(flavors.from, ChooseFrom(request.from_recipe, source, config));
+    // Who asks for identity wants the names kept, not the hub's. A rank is no part of a name.
+    const bool keeps_names = request.recipe == HubNames().name() &&
+                             request.from_recipe == "auto" && source.kind() != "megatron";
+    RESHARD_ASSIGN(flavors.from, ChooseFrom(keeps_names ? request.recipe : request.from_recipe,
+                                            source, config));
     return flavors;
   }
   // The same flavor, if it knows the names; its error for one that no flavor knows tells most.

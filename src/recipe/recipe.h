@@ -89,6 +89,7 @@ const std::vector<Recipe>& BuiltInRecipes();
 struct ChosenRecipe {
   Recipe recipe;
   std::string why;
+  bool fallback = false;  ///< no recipe knows the names, so they are kept as they are
 };
 
 /// The recipe called `name`: a built-in one by its whole name, a built-in flavor's for one of

@@ -172,7 +172,7 @@ Result<ChosenRecipe> ChooseRecipe(const std::string& name, const Catalog& catalo
         .expected = "one",
         .help = "say which with --recipe"});
   }
-  return ChosenRecipe{HubNames(), "no other recipe knows these names"};
+  return ChosenRecipe{HubNames(), "no other recipe knows these names", true};
 }
 
 }  // namespace reshard
