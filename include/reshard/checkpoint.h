@@ -104,7 +104,7 @@ class Checkpoint {
   const Source& source() const;
   const std::string& recipe() const;      ///< the name of the recipe, or of both
   const std::string& recipe_why() const;  ///< on what evidence it was chosen
-  const std::vector<Dropped>& dropped() const;
+  const std::vector<Dropped>& dropped() const;  ///< whole tensors that are in none of these
   size_t check_count() const;
 
   TensorExpression Expression(size_t tensor) const;

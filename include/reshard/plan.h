@@ -2,16 +2,34 @@
 #define RESHARD_PLAN_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace reshard {
+
+/// What leaves something of the source out of the target.
+enum class LeftOutBy : uint8_t {
+  kRecipe,   ///< a `drop` rule
+  kIgnore,   ///< --ignore
+  kOnly,     ///< --only
+  kLlmFrom,  ///< --llm-from: a tensor of the same name stands in its place
+  kPadding,  ///< nothing but rows of it: they pad the vocabulary
+};
+inline constexpr LeftOutBy kAllLeftOutBy[] = {LeftOutBy::kRecipe, LeftOutBy::kIgnore,
+                                              LeftOutBy::kOnly, LeftOutBy::kLlmFrom,
+                                              LeftOutBy::kPadding};
+
+/// "recipe", "ignore", "only", "llm-from", "padding".
+std::string_view LeftOutName(LeftOutBy by);
 
 /// A source entry that the target will not hold, and why.
 struct Dropped {
   std::string name;
   uint64_t byte_size = 0;
   std::string why;
+  LeftOutBy by = LeftOutBy::kRecipe;
 };
 
 /// What a plan does, in numbers.
@@ -26,8 +44,14 @@ struct PlanSummary {
   uint64_t assembled = 0;   ///< of them, put together from more than one chunk
   uint64_t bytes_read = 0;  ///< of the source, to copy and to check
   uint64_t bytes_written = 0;
-  uint64_t dropped_tensors = 0;
+  uint64_t objects = 0;     ///< values that are no tensors, written
+  uint64_t dropped_tensors = 0;  ///< tensors that the target does not hold at all
+  uint64_t dropped_parts = 0;    ///< tensors of which it does not hold the rows of padding
   uint64_t dropped_objects = 0;
+  /// How many of these by what leaves them out: each LeftOutName, and "objects".
+  std::map<std::string, uint64_t> left_out{};
+  /// How many tensors a request to cast all of them has left in their type, by the reason.
+  std::map<std::string, uint64_t> kept_types{};
   uint64_t checks = 0;      ///< parts of the source that are left out because others equal them
 };
 
@@ -56,7 +80,8 @@ enum class Detail : uint8_t { kFiles, kTensors };
 struct PlanDescription {
   PlanSummary summary;
   std::vector<PlannedFile> files;
-  std::vector<Dropped> dropped;
+  std::vector<Dropped> dropped;        ///< whole tensors: summary.dropped_tensors of them
+  std::vector<Dropped> dropped_parts;  ///< rows of padding: summary.dropped_parts of them
   std::vector<std::string> warnings;
   std::vector<std::string> missing_assets;  ///< what a loader will look for and not find
 };

@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "reshard/catalog.h"
@@ -24,6 +26,9 @@ struct ChunkLayout {
   bool conjugate = false;        ///< imaginary parts are to be negated
   bool negate = false;           ///< values are to be negated
 };
+
+/// The way from a nested state dict to one of its values: keys of dicts, indices of lists.
+using StatePath = std::vector<std::variant<std::string, int64_t>>;
 
 /// An opened checkpoint: what there is, and its bytes. Safe to use from several threads.
 class Source {
@@ -55,6 +60,15 @@ class Source {
   /// tensor_model_parallel_size, num_layers, padded_vocab_size; truth values are 0 or 1. What is not
   /// there is not known. Most kinds have none.
   virtual std::map<std::string, int64_t> hints() const { return {}; }
+
+  /// Where the tensor or object of that name stood in the state dict that was saved; empty if the
+  /// checkpoint does not say.
+  virtual StatePath PathOf(std::string_view) const { return {}; }
+
+  /// The bytes that torch.save made of an object; nothing where the kind does not keep it so.
+  virtual Result<std::optional<std::string>> ReadObject(const Object&) const {
+    return std::nullopt;
+  }
 };
 
 }  // namespace reshard

@@ -29,8 +29,12 @@ class PlanSummary:
     checks: int  # parts of the source that are left out because others equal them
     bytes_read: int
     bytes_written: int
-    dropped_tensors: int
+    objects: int  # values that are no tensors, written
+    dropped_tensors: int  # that the target does not hold at all
+    dropped_parts: int  # of which it does not hold the rows of padding
     dropped_objects: int
+    left_out: dict[str, int]  # these by what leaves them out: recipe, ignore, only, ...
+    kept_types: dict[str, int]  # tensors that `dtype` has left in their type, by the reason
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Plan:
 
     summary: PlanSummary
     files: list[PlannedFile]
-    dropped: list[Dropped]
+    dropped: list[Dropped]  # tensors, and behind them rows of padding
     warnings: tuple[str, ...]
     missing_assets: tuple[str, ...]
 

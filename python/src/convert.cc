@@ -35,7 +35,9 @@ nb::dict Describe(const Conversion& conversion) {
     files.append(nb::make_tuple(file.path, file.byte_size, tensors));
   }
   dict["files"] = files;
-  dict["dropped"] = ToList(plan.dropped);
+  std::vector<Dropped> dropped = plan.dropped;
+  dropped.insert(dropped.end(), plan.dropped_parts.begin(), plan.dropped_parts.end());
+  dict["dropped"] = ToList(dropped);
   dict["warnings"] = ToTuple(plan.warnings);
   dict["missing_assets"] = ToTuple(plan.missing_assets);
   return dict;

@@ -98,6 +98,12 @@ const std::map<std::string, Setter>& Setters() {
   return setters;
 }
 
+nb::dict ToDict(const std::map<std::string, uint64_t>& counts) {
+  nb::dict dict;
+  for (const auto& [name, count] : counts) dict[name.c_str()] = count;
+  return dict;
+}
+
 }  // namespace
 
 Result<ConvertRequest> ToRequest(const RequestFields& fields) {
@@ -127,8 +133,12 @@ nb::dict SummaryDict(const PlanSummary& summary) {
   dict["checks"] = summary.checks;
   dict["bytes_read"] = summary.bytes_read;
   dict["bytes_written"] = summary.bytes_written;
+  dict["objects"] = summary.objects;
   dict["dropped_tensors"] = summary.dropped_tensors;
+  dict["dropped_parts"] = summary.dropped_parts;
   dict["dropped_objects"] = summary.dropped_objects;
+  dict["left_out"] = ToDict(summary.left_out);
+  dict["kept_types"] = ToDict(summary.kept_types);
   return dict;
 }
 

@@ -11,6 +11,7 @@
 #include "base/checked_math.h"
 #include "base/try.h"
 #include "engine/box_reads.h"
+#include "plan/left_out.h"
 #include "reshard/convert.h"
 #include "view/lower.h"
 #include "view/shape_text.h"
@@ -99,6 +100,7 @@ Result<> CheckBox(const BoxRead& box, const std::vector<NamedView>& tensors) {
 struct Checkpoint::State {
   MappedSource mapped;
   std::vector<TensorInfo> tensors;
+  std::vector<Dropped> dropped;
   std::string recipe;
   std::string recipe_why;
 
@@ -123,6 +125,9 @@ Result<Checkpoint> Checkpoint::Map(std::unique_ptr<Source> source, const OpenReq
   std::ranges::sort(state->mapped.target.mapping.tensors, {}, &NamedView::name);
   for (const NamedView& tensor : state->mapping().tensors)
     state->tensors.push_back({tensor.name, tensor.view.dtype(), tensor.view.shape()});
+  state->dropped = ListLeftOut(state->mapping().dropped, state->mapping().dropped_parts,
+                               state->mapped.source->catalog())
+                       .tensors;
   state->recipe = state->mapped.flavors.name();
   state->recipe_why = state->mapped.flavors.why();
   return Checkpoint(std::move(state));
@@ -132,7 +137,7 @@ const std::vector<TensorInfo>& Checkpoint::tensors() const { return state_->tens
 const Source& Checkpoint::source() const { return *state_->mapped.source; }
 const std::string& Checkpoint::recipe() const { return state_->recipe; }
 const std::string& Checkpoint::recipe_why() const { return state_->recipe_why; }
-const std::vector<Dropped>& Checkpoint::dropped() const { return state_->mapping().dropped; }
+const std::vector<Dropped>& Checkpoint::dropped() const { return state_->dropped; }
 size_t Checkpoint::check_count() const { return state_->mapping().checks.size(); }
 
 TensorExpression Checkpoint::Expression(size_t tensor) const {

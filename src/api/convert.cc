@@ -7,12 +7,12 @@
 #include <fmt/format.h>
 
 #include "api/jobs.h"
+#include "api/language_model.h"
 #include "api/manifest.h"
 #include "api/mapped_source.h"
 #include "api/one_rank.h"
 #include "api/plan_output.h"
 #include "base/try.h"
-#include "checkpoints/joined_source.h"
 #include "checkpoints/megatron/megatron_sink.h"
 #include "checkpoints/not_a_checkpoint.h"
 #include "engine/runner.h"
@@ -81,12 +81,12 @@ Result<Conversion> Conversion::Prepare(const ConvertRequest& request, Reporter& 
   RESHARD_ASSIGN(auto source, OpenSource(request.source, request.from));
   RESHARD_TRY(CheckIsModel(*source, request.recipe != "auto"));
   RESHARD_TRY(CheckIsNotOneRank(request, *source));
+  std::vector<Dropped> replaced;
   if (!request.llm_from.empty()) {
-    RESHARD_ASSIGN(auto llm, OpenSource(request.llm_from, "hf"));
-    RESHARD_ASSIGN(source, JoinSources(std::move(source), std::move(llm)));
+    RESHARD_ASSIGN(source, TakeLanguageModel(request, std::move(source), &replaced));
   }
   RESHARD_TRY(CheckDestination(request, *source));
-  RESHARD_ASSIGN(MappedSource mapped, MapSource(request, std::move(source), reporter));
+  RESHARD_ASSIGN(MappedSource mapped, MapSource(request, std::move(source), reporter, replaced));
   RESHARD_ASSIGN(Plan plan, PlanOutput(request, &mapped, reporter));
   return Conversion(std::make_unique<State>(State{request, std::move(mapped.source),
                                                   mapped.flavors.text(), std::move(plan)}));

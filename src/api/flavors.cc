@@ -12,6 +12,7 @@
 #include "base/checked_math.h"
 #include "base/try.h"
 #include "checkpoints/megatron/rank_name.h"
+#include "checkpoints/megatron/torch_dist.h"
 #include "recipe/completeness.h"
 #include "recipe/quantized.h"
 
@@ -113,13 +114,13 @@ Result<ChosenRecipe> ChooseTo(const ConvertRequest& request, const Source& sourc
   if (request.recipe != "auto")
     return ChooseRecipe(request.recipe, source.catalog(), config.architectures());
   if (request.to == Kind::kMegatron) return OnlyFlavorFor(config);
-  RESHARD_ASSIGN(Recipe identity, LoadRecipe("identity"));
-  return ChosenRecipe{std::move(identity), "hub names, as no --recipe says otherwise"};
+  return ChosenRecipe{HubNames(), "hub names, as no --recipe says otherwise"};
 }
 
 Result<ChosenRecipe> ChooseFrom(const std::string& name, const Source& source,
                                 const ModelConfig& config) {
   if (IsAuto(name) && source.kind() == "megatron") return TellByRankNames(name, source, config);
+  if (name != HubNames().name()) RESHARD_TRY(megatron::CheckIsNoTorchDist(source.root()));
   return ChooseRecipe(name, source.catalog(), config.architectures());
 }
 
@@ -147,8 +148,8 @@ Result<> KeepOnly(const std::string& only, const BoundRecipe* recipe, Mapping* m
     if (keep)
       kept.push_back(std::move(tensor));
     else
-      mapping->dropped_parts.push_back(
-          {tensor.name, std::move(tensor.view), fmt::format("--only {}", only)});
+      mapping->dropped_parts.push_back({tensor.name, std::move(tensor.view),
+                                        fmt::format("--only {}", only), LeftOutBy::kOnly});
   }
   if (kept.empty() && !mapping->tensors.empty())
     return std::unexpected(Error{
@@ -207,6 +208,14 @@ Result<std::string> FormOf(const ConvertRequest& request, const Flavors& flavors
                                       : fmt::format("{}", fmt::join(names, " or "))});
 }
 
+// What the recipes of both sides keep in its type, and what the hub's own names do.
+CastRules WithKept(CastRules casts, const Flavors& flavors) {
+  for (const Recipe* recipe : {&HubNames(), flavors.from ? &flavors.from->recipe : nullptr,
+                               flavors.to ? &flavors.to->recipe : nullptr})
+    if (recipe) std::ranges::copy(recipe->keep(), std::back_inserter(casts.keep));
+  return casts;
+}
+
 }  // namespace
 
 std::string Flavors::name() const {
@@ -222,6 +231,13 @@ std::string Flavors::why() const {
 
 std::string Flavors::text() const {
   return (from ? from->recipe.text() : "") + (to ? to->recipe.text() : "");
+}
+
+bool Flavors::keep_names() const {
+  const auto keeps = [](const ChosenRecipe& flavor) {
+    return flavor.recipe.name() == HubNames().name();
+  };
+  return (!from || keeps(*from)) && (!to || keeps(*to));
 }
 
 Result<Flavors> ChooseFlavors(const ConvertRequest& request, const Source& source,
@@ -247,7 +263,11 @@ Result<Flavors> ChooseFlavors(const ConvertRequest& request, const Source& sourc
   RESHARD_ASSIGN(flavors.to, ChooseTo(request, source, config));
   if (source.kind() == "hf" && request.from_recipe == "auto") return flavors;
   if (!ranks_on_both || request.from_recipe != "auto") {
-    RESHARD_ASSIGN(flavors.from, ChooseFrom(request.from_recipe, source, config));
+    // Who asks for identity wants the names kept, not the hub's. A rank is no part of a name.
+    const bool keeps_names = request.recipe == HubNames().name() &&
+                             request.from_recipe == "auto" && source.kind() != "megatron";
+    RESHARD_ASSIGN(flavors.from, ChooseFrom(keeps_names ? request.recipe : request.from_recipe,
+                                            source, config));
     return flavors;
   }
   // The same flavor, if it knows the names; its error for one that no flavor knows tells most.
@@ -260,9 +280,10 @@ Result<Flavors> ChooseFlavors(const ConvertRequest& request, const Source& sourc
 Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& source,
                                  const Flavors& flavors, const ModelConfig& config,
                                  const ModelConfig& stored_config,
-                                 const std::vector<Regex>& ignore, const CastRules& casts,
+                                 const std::vector<Regex>& ignore, const CastRules& asked_casts,
                                  const HubStyle& style) {
   RESHARD_ASSIGN(const std::string form, FormOf(request, flavors));
+  const CastRules casts = WithKept(asked_casts, flavors);
   TargetTensors target;
   Mapping& mapping = target.mapping;
   RESHARD_ASSIGN(mapping, SourceTensors(source.catalog(), ignore));

@@ -21,6 +21,7 @@ struct Flavors {
   std::string name() const;
   std::string why() const;
   std::string text() const;  ///< of all that decides the mapping
+  bool keep_names() const;   ///< whether each tensor has one name on both sides
 };
 
 /// Decides which flavor each side has. Errors are of kind kUsage or kMapping and name the candidates.

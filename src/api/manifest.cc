@@ -71,6 +71,7 @@ std::string WriteManifest(const ConvertRequest& request, const Plan& plan,
                                                                 recipe_text.size())));
   json.Key("request");
   WriteRequest(request, &json);
+  json.Member("left_out", plan.summary.left_out);
   json.Member("block_bytes", kBlockBytes);
   json.Key("files");
   json.BeginArray();

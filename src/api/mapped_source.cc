@@ -1,6 +1,8 @@
 #include "api/mapped_source.h"
 
+#include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <ranges>
 
 #include <fmt/format.h>
@@ -113,7 +115,7 @@ Result<std::unique_ptr<Source>> WithRestored(const ConvertRequest& request, cons
 }  // namespace
 
 Result<MappedSource> MapSource(const ConvertRequest& request, std::unique_ptr<Source> source,
-                               Reporter& reporter) {
+                               Reporter& reporter, const std::vector<Dropped>& replaced) {
   RESHARD_ASSIGN(const Rules rules, CompileRules(request));
   MappedSource mapped;
   RESHARD_TRY(CheckAllIsUsed(request, *source));
@@ -138,8 +140,11 @@ Result<MappedSource> MapSource(const ConvertRequest& request, std::unique_ptr<So
   RESHARD_ASSIGN(mapped.target,
                  MapTensors(request, from, mapped.flavors, config, mapped.stored_config,
                             rules.ignore, rules.casts, StyleFor(request, mapped.like)));
-  for (const std::string& warning : mapped.target.mapping.warnings) reporter.OnWarning(warning);
-  RESHARD_TRY(CheckMapping(mapped.target.mapping, from.catalog()));
+  Mapping& mapping = mapped.target.mapping;
+  for (const std::string& warning : mapping.warnings) reporter.OnWarning(warning);
+  mapping.warnings.insert(mapping.warnings.begin(), from.notes().begin(), from.notes().end());
+  std::ranges::copy(replaced, std::back_inserter(mapping.dropped));
+  RESHARD_TRY(CheckMapping(mapping, from.catalog()));
   return mapped;
 }
 

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "api/flavors.h"
 #include "api/outputs.h"
@@ -23,9 +24,10 @@ struct MappedSource {
 };
 
 /// Chooses the recipes and maps the tensors of a source; proves that each element of it has one
-/// place, is checked or dropped by name. Errors are of kind kUsage, kSource or kMapping.
+/// place, is checked or dropped by name. `replaced` was left out of the source, which has other
+/// tensors of these names. Errors are of kind kUsage, kSource or kMapping.
 Result<MappedSource> MapSource(const ConvertRequest& request, std::unique_ptr<Source> source,
-                               Reporter& reporter);
+                               Reporter& reporter, const std::vector<Dropped>& replaced = {});
 
 }  // namespace reshard
 

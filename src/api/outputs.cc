@@ -95,12 +95,13 @@ Result<> PlanHf(const ConvertRequest& request, const std::vector<NamedView>& ten
 }
 
 Result<> PlanDcp(const ConvertRequest& request, const std::vector<NamedView>& tensors,
-                 Plan* plan) {
+                 CarriedState state, Plan* plan) {
   // MindSpeed-MM's converters save {"model": tensors, "checkpoint_version": 3.0}.
   const std::string above = request.in_root ? "model." : "";
   std::vector<TensorDecl> declared;
-  std::vector<dcp::Path> paths;
-  std::vector<DcpObject> objects;
+  std::vector<dcp::Path> paths = std::move(state.paths);
+  std::vector<DcpObject> objects = std::move(state.objects);
+  plan->summary.objects = objects.size();
   for (const NamedView& tensor : tensors) {
     declared.push_back(Declare(above + tensor.name, tensor.view));
     if (request.in_root) paths.push_back({"model", tensor.name});

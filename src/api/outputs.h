@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "api/carried_state.h"
 #include "api/flavors.h"
 #include "plan/plan_data.h"
 #include "reshard/request.h"
@@ -23,8 +24,10 @@ Result<Likeness> ReadLikeness(const std::string& directory);
 Result<> PlanHf(const ConvertRequest& request, const std::vector<NamedView>& tensors,
                 const std::map<std::string, std::string>& like, Plan* plan);
 
-/// Adds the files of a DCP checkpoint. Errors are of kind kMapping.
-Result<> PlanDcp(const ConvertRequest& request, const std::vector<NamedView>& tensors, Plan* plan);
+/// Adds the files of a DCP checkpoint. `state` is empty, or of these tensors. Errors are of kind
+/// kMapping.
+Result<> PlanDcp(const ConvertRequest& request, const std::vector<NamedView>& tensors,
+                 CarriedState state, Plan* plan);
 
 /// Adds the files of all ranks of a Megatron iteration. Errors are of kind kMapping.
 Result<> PlanMegatron(TargetTensors target, Plan* plan);

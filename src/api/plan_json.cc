@@ -24,8 +24,12 @@ void WriteSummary(const PlanSummary& summary, JsonWriter* json) {
   json->Member("assembled", summary.assembled);
   json->Member("bytes_read", summary.bytes_read);
   json->Member("bytes_written", summary.bytes_written);
+  json->Member("objects", summary.objects);
   json->Member("dropped_tensors", summary.dropped_tensors);
+  json->Member("dropped_parts", summary.dropped_parts);
   json->Member("dropped_objects", summary.dropped_objects);
+  json->Member("left_out", summary.left_out);
+  json->Member("kept_types", summary.kept_types);
   json->EndObject();
 }
 
@@ -59,6 +63,15 @@ void WriteRequest(const ConvertRequest& request, JsonWriter* json) {
   json->Member("weights", request.weights == Weights::kSafetensors ? "safetensors" : "bin");
   json->Member("assets_from", request.assets_from);
   json->Member("ignore", request.ignore);
+  json->EndObject();
+}
+
+void WriteDropped(const Dropped& drop, JsonWriter* json) {
+  json->BeginObject();
+  json->Member("name", drop.name);
+  json->Member("size", drop.byte_size);
+  json->Member("why", drop.why);
+  json->Member("by", LeftOutName(drop.by));
   json->EndObject();
 }
 
@@ -148,13 +161,8 @@ std::string PlanJson(const ConvertRequest& request, const PlanDescription& plan)
   json.EndArray();
   json.Key("dropped");
   json.BeginArray();
-  for (const Dropped& drop : plan.dropped) {
-    json.BeginObject();
-    json.Member("name", drop.name);
-    json.Member("size", drop.byte_size);
-    json.Member("why", drop.why);
-    json.EndObject();
-  }
+  for (const auto* list : {&plan.dropped, &plan.dropped_parts})
+    for (const Dropped& drop : *list) WriteDropped(drop, &json);
   json.EndArray();
   json.Member("warnings", plan.warnings);
   json.Member("missing_assets", plan.missing_assets);

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "api/kept_names.h"
 #include "api/manifest.h"
 #include "api/one_rank.h"
 #include "api/outputs.h"
@@ -89,9 +90,12 @@ Result<Plan> PlanOutput(const ConvertRequest& request, MappedSource* mapped, Rep
   const Catalog& catalog = mapped->source->catalog();
   TargetTensors& target = mapped->target;
   if (target.mapping.tensors.empty()) return NothingToWrite(*mapped->source, flavors, reporter);
+  if (request.to == Kind::kHf && flavors.from && flavors.from->fallback)
+    RESHARD_TRY(CheckKeptNames(*mapped->source, mapped->stored_config, target.mapping.tensors));
   Plan plan{.summary = {.source_kind = std::string(mapped->source->kind()),
                         .recipe = flavors.name(),
-                        .recipe_why = flavors.why()},
+                        .recipe_why = flavors.why(),
+                        .kept_types = std::move(target.mapping.kept_types)},
             .checks = std::move(target.mapping.checks),
             .dropped = std::move(target.mapping.dropped),
             .dropped_parts = std::move(target.mapping.dropped_parts),
@@ -107,7 +111,12 @@ Result<Plan> PlanOutput(const ConvertRequest& request, MappedSource* mapped, Rep
            .dequantized = ConfigIsOutdated(request, mapped->stored_config, target.mapping.tensors)},
           &plan));
       break;
-    case Kind::kDcp: RESHARD_TRY(PlanDcp(request, target.mapping.tensors, &plan)); break;
+    case Kind::kDcp: {
+      RESHARD_ASSIGN(CarriedState state, CarryState(request, flavors, *mapped->source,
+                                                    target.mapping.tensors));
+      RESHARD_TRY(PlanDcp(request, target.mapping.tensors, std::move(state), &plan));
+      break;
+    }
     case Kind::kMegatron: RESHARD_TRY(PlanMegatron(std::move(target), &plan)); break;
   }
   if (request.to != Kind::kHf) PlanConfig(mapped->assets, &plan);

@@ -36,7 +36,8 @@ Result<std::unique_ptr<Source>> AddRestored(std::unique_ptr<Source> source,
   RESHARD_ASSIGN(auto other, OpenSource(directory, "hf"));
   const auto wanted = [&](const std::string& name) { return IsOneOf(names, name); };
   if (std::ranges::none_of(other->catalog().tensors(), wanted, &Tensor::name)) return source;
-  return JoinSources(std::move(source), std::move(other), wanted);
+  RESHARD_ASSIGN(JoinedSources joined, JoinSources(std::move(source), std::move(other), wanted));
+  return std::move(joined.source);
 }
 
 std::vector<NamedView> TakeRestored(const std::vector<Pattern>& names, Mapping* mapping) {

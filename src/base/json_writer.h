@@ -5,6 +5,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -78,6 +79,14 @@ class JsonWriter {
     BeginArray();
     for (const std::string& text : texts) Value(text);
     EndArray();
+  }
+
+  /// A member that is an object of counts.
+  void Member(std::string_view name, const std::map<std::string, uint64_t>& counts) {
+    Key(name);
+    BeginObject();
+    for (const auto& [key, count] : counts) Member(key, count);
+    EndObject();
   }
 
   /// The finished text, without a final newline. The writer is then empty again.

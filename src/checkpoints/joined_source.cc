@@ -31,31 +31,42 @@ class JoinedSource final : public Source {
   JoinedSource(std::unique_ptr<Source> base, std::unique_ptr<Source> overlay)
       : base_(std::move(base)), overlay_(std::move(overlay)), notes_(base_->notes()) {}
 
-  Result<> Join(const NameFilter& wanted) {
+  Result<> Join(const NameFilter& wanted, JoinedSources* joined) {
     std::vector<const Tensor*> taken;
-    for (const Tensor& tensor : overlay_->catalog().tensors())
-      if (!wanted || wanted(tensor.name)) taken.push_back(&tensor);
+    std::set<std::string_view> names;
+    std::set<std::string> forms;
+    for (const Tensor& tensor : overlay_->catalog().tensors()) {
+      if (wanted && !wanted(tensor.name)) continue;
+      taken.push_back(&tensor);
+      names.insert(tensor.name);
+      forms.insert(WithoutNumbers(tensor.name));
+    }
     CatalogBuilder builder;
     for (const SourceFile& file : base_->catalog().files()) builder.AddFile(file);
     for (SourceFile file : overlay_->catalog().files()) {
       file.path = (std::filesystem::path(overlay_->root()) / file.path).string();
       builder.AddFile(std::move(file));
     }
-    std::set<std::string> replaced;
-    for (const Tensor* tensor : taken) replaced.insert(WithoutNumbers(tensor->name));
-    size_t left_out = 0;
     for (const Tensor& tensor : base_->catalog().tensors()) {
-      if (replaced.contains(WithoutNumbers(tensor.name)))
-        ++left_out;
-      else
-        AddTensor(*base_, tensor, 0, &builder);
+      if (names.contains(tensor.name)) {
+        joined->replaced.push_back(tensor);
+        continue;
+      }
+      AddTensor(*base_, tensor, 0, &builder);
+      if (forms.contains(WithoutNumbers(tensor.name))) joined->left_over.push_back(tensor.name);
     }
     const auto offset = static_cast<uint32_t>(base_->catalog().files().size());
     for (const Tensor* tensor : taken) AddTensor(*overlay_, *tensor, offset, &builder);
     for (const Object& object : base_->catalog().objects()) builder.AddObject(object);
     notes_.push_back(
         fmt::format("{} tensors are taken from {}{}", taken.size(), overlay_->root(),
-                    left_out > 0 ? fmt::format(", in the place of {}", left_out) : ""));
+                    joined->replaced.empty()
+                        ? ""
+                        : fmt::format(", in the place of {}", joined->replaced.size())));
+    if (!joined->left_over.empty())
+      notes_.push_back(fmt::format(
+          "{} tensors stay although {} has others like them, such as '{}'; --ignore drops them",
+          joined->left_over.size(), overlay_->root(), joined->left_over[0]));
     RESHARD_ASSIGN(catalog_, std::move(builder).Build(root()));
     return {};
   }
@@ -66,6 +77,10 @@ class JoinedSource final : public Source {
   const std::string& root() const override { return base_->root(); }
   const std::vector<std::string>& notes() const override { return notes_; }
   std::map<std::string, int64_t> hints() const override { return base_->hints(); }
+  StatePath PathOf(std::string_view name) const override { return base_->PathOf(name); }
+  Result<std::optional<std::string>> ReadObject(const Object& object) const override {
+    return base_->ReadObject(object);
+  }
 
   Result<ChunkLayout> Locate(const Tensor& tensor, const Chunk& chunk) const override {
     const bool from_base = chunk.file < base_->catalog().files().size();
@@ -115,11 +130,12 @@ class JoinedSource final : public Source {
 
 }  // namespace
 
-Result<std::unique_ptr<Source>> JoinSources(std::unique_ptr<Source> base,
-                                            std::unique_ptr<Source> overlay,
-                                            const NameFilter& wanted) {
-  auto joined = std::make_unique<JoinedSource>(std::move(base), std::move(overlay));
-  RESHARD_TRY(joined->Join(wanted));
+Result<JoinedSources> JoinSources(std::unique_ptr<Source> base, std::unique_ptr<Source> overlay,
+                                  const NameFilter& wanted) {
+  JoinedSources joined;
+  auto source = std::make_unique<JoinedSource>(std::move(base), std::move(overlay));
+  RESHARD_TRY(source->Join(wanted, &joined));
+  joined.source = std::move(source);
   return joined;
 }
 

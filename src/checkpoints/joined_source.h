@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "reshard/source.h"
 
@@ -11,14 +12,21 @@ namespace reshard {
 
 using NameFilter = std::function<bool(const std::string& name)>;
 
-/// Two checkpoints as one: a model whose language model comes from elsewhere. Of `base` all tensors
-/// are left out whose names, numbers aside, are in `overlay` too: of a language model with fewer
-/// layers no old layer stays. The notes say how many. Kind and root are those of `base`; the files
-/// of `overlay` are listed with its root before their names. Errors are of kind kSource.
-/// Where `wanted` is given, `overlay` gives those tensors alone whose names it takes.
-Result<std::unique_ptr<Source>> JoinSources(std::unique_ptr<Source> base,
-                                            std::unique_ptr<Source> overlay,
-                                            const NameFilter& wanted = {});
+/// Two checkpoints as one: a model whose language model is from elsewhere. Of `base` those tensors
+/// are left out whose names `overlay` has too. Kind and root are those of `base`; the files of
+/// `overlay` are listed with its root before their names.
+struct JoinedSources {
+  std::unique_ptr<Source> source;
+  std::vector<Tensor> replaced;  ///< of `base`, not in the catalog
+  /// Tensors of `base` that stay though `overlay` has some with the same names but for numbers: old
+  /// layers beside new ones, where it has fewer.
+  std::vector<std::string> left_over;
+};
+
+/// Errors are of kind kSource. Where `wanted` is given, `overlay` gives those tensors alone whose
+/// names it takes.
+Result<JoinedSources> JoinSources(std::unique_ptr<Source> base, std::unique_ptr<Source> overlay,
+                                  const NameFilter& wanted = {});
 
 }  // namespace reshard
 

@@ -13,6 +13,7 @@
 #include "checkpoints/dcp/dcp_source.h"
 #include "checkpoints/hf/hf_source.h"
 #include "checkpoints/megatron/megatron_source.h"
+#include "checkpoints/nearby.h"
 #include "checkpoints/not_a_checkpoint.h"
 #include "checkpoints/pt/pt_source.h"
 #include "io/file.h"
@@ -24,36 +25,6 @@ namespace {
 
 constexpr std::string_view kTracker = "latest_checkpointed_iteration.txt";
 constexpr uint64_t kMaxTrackerBytes = 4096;
-
-// How deep, and among how many entries, checkpoints are looked for to name them in an error.
-constexpr int kSuggestDepth = 3;
-constexpr size_t kMaxSuggestEntries = 2000;
-constexpr size_t kMaxSuggestions = 5;
-
-bool HoldsCheckpoint(const fs::path& directory) {
-  if (!FindDcpMetadata(directory).empty() || HoldsMegatronRanks(directory)) return true;
-  const auto files = FindHfFiles(directory);
-  return files && !files->names.empty();
-}
-
-std::vector<std::string> CheckpointsBelow(const fs::path& directory) {
-  std::vector<std::string> found;
-  std::error_code code;
-  size_t seen = 0;
-  fs::recursive_directory_iterator at(directory, fs::directory_options::skip_permission_denied,
-                                      code);
-  for (; !code && at != fs::recursive_directory_iterator() && ++seen < kMaxSuggestEntries;
-       at.increment(code)) {
-    if (!at->is_directory(code)) continue;
-    if (at.depth() >= kSuggestDepth) at.disable_recursion_pending();
-    if (!HoldsCheckpoint(at->path())) continue;
-    found.push_back(at->path().string());
-    at.disable_recursion_pending();
-  }
-  std::ranges::sort(found);
-  if (found.size() > kMaxSuggestions) found.resize(kMaxSuggestions);
-  return found;
-}
 
 // The directory of the iteration that the tracker file names.
 Result<fs::path> FollowTracker(const fs::path& directory) {

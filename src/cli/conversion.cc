@@ -17,6 +17,12 @@ std::string Plural(uint64_t count, std::string_view noun) {
   return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
+// What is said of rows of padding, behind what else is left out; nothing if there are none.
+std::string Padding(const PlanSummary& summary, std::string_view before) {
+  if (summary.dropped_parts == 0) return {};
+  return fmt::format("{}rows of padding of {}", before, Plural(summary.dropped_parts, "tensor"));
+}
+
 std::string PlanText(const ConvertRequest& request, const PlanDescription& plan, bool verbose) {
   const PlanSummary& summary = plan.summary;
   std::string text;
@@ -30,11 +36,15 @@ std::string PlanText(const ConvertRequest& request, const PlanDescription& plan,
   line("assets", summary.assets_from.empty() ? "none" : Printable(summary.assets_from));
   line("tensors", fmt::format("{}: {} cast, {} put together from several chunks", summary.tensors,
                               summary.casts, summary.assembled));
+  if (summary.objects > 0)
+    line("objects", fmt::format("{}, as they are stored", summary.objects));
+  for (const auto& [why, count] : summary.kept_types)
+    line("types", fmt::format("{} kept: {}", Plural(count, "tensor"), why));
   line("reads", FormatByteSize(summary.bytes_read));
   line("writes", fmt::format("{} in {}", FormatByteSize(summary.bytes_written),
                              Plural(plan.files.size(), "file")));
-  line("dropped", fmt::format("{}, {}", Plural(summary.dropped_tensors, "tensor"),
-                              Plural(summary.dropped_objects, "object")));
+  line("dropped", fmt::format("{}, {}{}", Plural(summary.dropped_tensors, "tensor"),
+                              Plural(summary.dropped_objects, "object"), Padding(summary, ", ")));
   text += "\n";
   for (size_t i = 0; i < std::min(plan.files.size(), kMaxRows); ++i)
     text += fmt::format("  {:>10}  {}\n", FormatByteSize(plan.files[i].byte_size),
@@ -42,8 +52,9 @@ std::string PlanText(const ConvertRequest& request, const PlanDescription& plan,
   if (plan.files.size() > kMaxRows)
     text += fmt::format("  ... and {} more: --json lists them all\n", plan.files.size() - kMaxRows);
   if (verbose)
-    for (const Dropped& drop : plan.dropped)
-      text += fmt::format("dropped: {} ({})\n", Printable(drop.name), Printable(drop.why));
+    for (const auto* list : {&plan.dropped, &plan.dropped_parts})
+      for (const Dropped& drop : *list)
+        text += fmt::format("dropped: {} ({})\n", Printable(drop.name), Printable(drop.why));
   for (const std::string& missing : plan.missing_assets)
     text += fmt::format("missing: {}\n", Printable(missing));
   return text;
@@ -105,10 +116,13 @@ Result<> ConvertAndReport(const ConvertRequest& request, const std::string& plan
   if (summary.bytes_resumed > 0)
     Say(fmt::format("kept {} that an earlier run had finished\n",
                     FormatByteSize(summary.bytes_resumed)));
-  if (plan.dropped_tensors + plan.dropped_objects > 0)
-    Say(fmt::format("left out {} and {} that the target does not hold\n",
+  if (plan.dropped_tensors + plan.dropped_objects + plan.dropped_parts > 0)
+    Say(fmt::format("left out {} and {}{} that the target does not hold\n",
                     Plural(plan.dropped_tensors, "tensor"),
-                    Plural(plan.dropped_objects, "object")));
+                    Plural(plan.dropped_objects, "object"), Padding(plan, ", and ")));
+  for (const auto& [why, count] : plan.kept_types)
+    Say(fmt::format("{} kept {} type: {}\n", Plural(count, "tensor"), count == 1 ? "its" : "their",
+                    why));
   for (const auto& [tensor, count] : summary.overflows)
     Say(fmt::format("warning: {} of {} became infinite in the narrower type\n",
                     Plural(count, "finite value"), Printable(tensor)));

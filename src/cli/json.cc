@@ -66,8 +66,12 @@ std::string SummaryJson(const ConvertSummary& summary) {
   json.Member("assets_from", summary.plan.assets_from);
   json.Member("tensors", summary.plan.tensors);
   json.Member("casts", summary.plan.casts);
+  json.Member("objects", summary.plan.objects);
   json.Member("dropped_tensors", summary.plan.dropped_tensors);
+  json.Member("dropped_parts", summary.plan.dropped_parts);
   json.Member("dropped_objects", summary.plan.dropped_objects);
+  json.Member("left_out", summary.plan.left_out);
+  json.Member("kept_types", summary.plan.kept_types);
   json.Member("files", summary.files);
   json.Member("bytes_read", summary.plan.bytes_read);
   json.Member("bytes_written", summary.bytes_written);

@@ -28,8 +28,9 @@ std::function<Result<>()> DeclareMerge(CLI::App& app) {
   options->running.Declare(app);
   options->saying.Declare(app);
   app.footer("Weights become bfloat16. The same with other choices:\n"
-             "  reshard convert LOAD_DIR SAVE_DIR --to hf --recipe veomni --dtype bfloat16\n"
-             "          --packing lexicographic --shard-size 2000000000");
+             "  reshard convert LOAD_DIR SAVE_DIR --to hf --from dcp --recipe veomni\n"
+             "          --dtype bfloat16 --dtype-for .=bfloat16 --packing lexicographic\n"
+             "          --shard-size 2000000000");
   return [options]() -> Result<> {
     ConvertRequest request{.source = options->load_dir,
                            .destination = options->save_dir.empty()
@@ -39,6 +40,8 @@ std::function<Result<>()> DeclareMerge(CLI::App& app) {
                            .recipe = "veomni",
                            .packing = Packing::kLexicographic,
                            .dtype = DType::kBFloat16,
+                           // The script casts all floating tensors, those too that --dtype keeps.
+                           .dtype_for = {{".", DType::kBFloat16}},
                            .assets_from = options->assets_dir};
     const auto bytes = ParseByteSize(options->shard_size);
     if (!bytes) return std::unexpected(bytes.error());

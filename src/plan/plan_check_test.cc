@@ -193,6 +193,14 @@ TEST_F(MappingCheckTest, AChecksSidesAreAlike) {
   EXPECT_THAT(Fault(), HasSubstr("a check of float32 [1, 2] against int64 [2]"));
 }
 
+TEST_F(MappingCheckTest, WhatIsReplacedHasAnotherOfItsName) {
+  mapping_.tensors[0].view = a_;
+  mapping_.dropped.push_back({.name = "a", .by = LeftOutBy::kLlmFrom});
+  EXPECT_EQ(Fault(), "accepted");
+  mapping_.dropped.push_back({.name = "c", .by = LeftOutBy::kLlmFrom});
+  EXPECT_THAT(Fault(), HasSubstr("nothing replaces it"));
+}
+
 TEST_F(MappingCheckTest, NamesAreUnique) {
   mapping_.tensors[1].name = "x";
   EXPECT_THAT(Fault(), HasSubstr("this name twice"));

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/try.h"
+#include "recipe/quantized.h"
 
 namespace reshard {
 namespace {
@@ -18,6 +19,16 @@ std::string_view Number(std::string_view text, size_t* length) {
   size_t begin = 0;
   while (begin + 1 < end && text[begin] == '0') ++begin;
   return text.substr(begin, end - begin);
+}
+
+// Why a tensor is not cast with all the others; empty where it is.
+std::string_view WhyKept(const CastRules& rules, const QuantizedModules& quantized,
+                         std::string_view name) {
+  if (quantized.ScaledBy(name)) return "scales of quantized weights";
+  if (std::ranges::any_of(rules.keep,
+                          [&](const Pattern& pattern) { return pattern.Match(name).has_value(); }))
+    return "the model computes with it in its own type";
+  return {};
 }
 
 }  // namespace
@@ -62,14 +73,24 @@ bool NaturalLess(std::string_view a, std::string_view b) {
 }
 
 Result<> ApplyCasts(const CastRules& rules, Mapping* mapping) {
+  const QuantizedModules quantized(mapping->tensors);
   for (NamedView& tensor : mapping->tensors) {
     if (!IsCastable(tensor.view.dtype())) continue;
-    std::optional<DType> target = rules.all;
+    std::optional<DType> target;
     for (const auto& [regex, dtype] : rules.overrides) {
       RESHARD_ASSIGN(const bool found, regex.Search(tensor.name));
       if (!found) continue;
       target = dtype;
       break;
+    }
+    if (!target && rules.all) {
+      const std::string_view why =
+          rules.all == tensor.view.dtype() ? "" : WhyKept(rules, quantized, tensor.name);
+      if (!why.empty()) {
+        ++mapping->kept_types[std::string(why)];
+        continue;
+      }
+      target = rules.all;
     }
     if (!target && rules.dequantized && Uses(tensor.view, View::Op::kDequantize))
       target = rules.dequantized;

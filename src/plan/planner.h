@@ -8,6 +8,7 @@
 #include "base/file_layout.h"
 #include "plan/plan_data.h"
 #include "recipe/mapping.h"
+#include "recipe/pattern.h"
 #include "recipe/regex.h"
 #include "reshard/catalog.h"
 #include "reshard/error.h"
@@ -17,17 +18,19 @@ namespace reshard {
 
 /// Changes of element type: the first override whose expression is found in the target's name wins,
 /// else `all`, else of what is dequantized `dequantized`. Types that a cast does not apply to are
-/// kept.
+/// kept. `all` is not for the scales of quantized weights, nor for the names that `keep` matches.
 struct CastRules {
   std::optional<DType> all;
   std::vector<std::pair<Regex, DType>> overrides;
   std::optional<DType> dequantized;  ///< what neither says otherwise of
+  std::vector<Pattern> keep{};
 };
 
 /// One file's worth of tensors: indices into the tensors of a mapping, in order.
 using FileContent = std::vector<size_t>;
 
-/// Casts the tensors of a mapping as the rules say. Errors are of kind kMapping.
+/// Casts the tensors of a mapping as the rules say, and counts what `all` is not for. Errors are of
+/// kind kMapping.
 Result<> ApplyCasts(const CastRules& rules, Mapping* mapping);
 
 /// Distributes tensors over files: each file is filled until the next tensor would take it over

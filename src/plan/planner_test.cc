@@ -43,5 +43,30 @@ TEST(ApplyCastsTest, FirstOverrideWinsAndIntegersStay) {
   EXPECT_EQ(mapping.tensors[2].view.dtype(), DType::kInt64);
 }
 
+TEST(ApplyCastsTest, ScalesAndNamesThatAreKeptStay) {
+  Mapping mapping;
+  uint32_t number = 0;
+  const auto add = [&](std::string name, DType dtype) {
+    mapping.tensors.push_back({std::move(name), View::Source(number++, dtype, {1})});
+  };
+  add("up.weight", DType::kFloat8E4M3FN);
+  add("up.weight_scale_inv", DType::kFloat32);
+  add("up.bias", DType::kFloat32);
+  add("up.upscale", DType::kFloat32);
+  add("down.weight", DType::kFloat32);
+  add("down.weight_scale", DType::kFloat32);
+  add("logit_scale", DType::kFloat32);
+  add("gate.routing", DType::kFloat32);
+  add("gate.narrow_routing", DType::kBFloat16);
+  const CastRules rules{.all = DType::kBFloat16, .keep = {*Pattern::Parse("{name*}routing")}};
+  ASSERT_TRUE(ApplyCasts(rules, &mapping));
+  std::vector<std::string> kept;
+  for (const NamedView& tensor : mapping.tensors)
+    if (tensor.view.dtype() == DType::kFloat32) kept.push_back(tensor.name);
+  EXPECT_EQ(kept, (std::vector<std::string>{"up.weight_scale_inv", "gate.routing"}));
+  EXPECT_EQ(mapping.kept_types.size(), 2u);  // what is of the type already is not counted
+  for (const auto& [why, count] : mapping.kept_types) EXPECT_EQ(count, 1u) << why;
+}
+
 }  // namespace
 }  // namespace reshard

@@ -25,10 +25,12 @@ class SourceCheck {
       left_out_.emplace_back(tensor.shape);
     }
     scaling_.resize(catalog.tensors().size());
-    for (const Dropped& drop : uses.dropped) dropped_.insert(drop.name);
+    for (const Dropped& drop : uses.dropped)
+      if (drop.by != LeftOutBy::kLlmFrom) dropped_.insert(drop.name);
   }
 
   Result<> Run() {
+    RESHARD_TRY(CheckReplaced());
     for (const SourceUses::Copy& copy : uses_.copies) Take(*copy.view, &copied_);
     for (const Check& check : uses_.checks) {
       if (check.view.dtype() != check.equals.dtype() || check.view.shape() != check.equals.shape())
@@ -46,6 +48,15 @@ class SourceCheck {
   }
 
  private:
+  // What is not in the catalog has another tensor of its name there.
+  Result<> CheckReplaced() const {
+    for (const Dropped& drop : uses_.dropped)
+      if (drop.by == LeftOutBy::kLlmFrom && !catalog_.Find(drop.name))
+        return std::unexpected(MappingFault(drop.name, "it is replaced, and nothing replaces it",
+                                            "another tensor of that name"));
+    return {};
+  }
+
   void Take(const View& view, std::vector<Coverage>* coverages) {
     (void)LowerWhole(view, [&](const Region& region) -> Result<> {
       if (region.source == Region::kFill) return {};

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <xxhash.h>
 
+#include "plan/left_out.h"
 #include "plan/planner.h"
 #include "view/lower.h"
 
@@ -62,6 +63,17 @@ bool Casts(const View& view) {
   return Uses(view, View::Op::kCast) || Uses(view, View::Op::kDequantize);
 }
 
+void CountLeftOut(const Catalog& catalog, const Plan& plan, PlanSummary* summary) {
+  const LeftOut left_out = ListLeftOut(plan.dropped, plan.dropped_parts, catalog);
+  summary->dropped_tensors = left_out.tensors.size();
+  summary->dropped_parts = left_out.parts.size();
+  summary->dropped_objects = catalog.objects().size() - summary->objects;
+  for (LeftOutBy by : kAllLeftOutBy) summary->left_out[std::string(LeftOutName(by))] = 0;
+  for (const auto* list : {&left_out.tensors, &left_out.parts})
+    for (const Dropped& drop : *list) ++summary->left_out[std::string(LeftOutName(drop.by))];
+  summary->left_out["objects"] = summary->dropped_objects;
+}
+
 }  // namespace
 
 void Summarize(const Catalog& catalog, std::string_view recipe_text, std::string_view request,
@@ -102,18 +114,17 @@ void Summarize(const Catalog& catalog, std::string_view recipe_text, std::string
   for (const DroppedPart& part : plan->dropped_parts) hash.Add(part.view, catalog);
   summary.bytes_written = plan->total_bytes();
   summary.checks = plan->checks.size();
-  summary.dropped_tensors = plan->dropped.size();
-  summary.dropped_objects = catalog.objects().size();
+  CountLeftOut(catalog, *plan, &summary);
   summary.plan_id = hash.Hex();
 }
 
 PlanDescription Describe(const Plan& plan, const Catalog& catalog, Detail detail) {
+  LeftOut left_out = ListLeftOut(plan.dropped, plan.dropped_parts, catalog);
   PlanDescription description{.summary = plan.summary,
-                              .dropped = plan.dropped,
+                              .dropped = std::move(left_out.tensors),
+                              .dropped_parts = std::move(left_out.parts),
                               .warnings = plan.warnings,
                               .missing_assets = plan.missing_assets};
-  for (const DroppedPart& part : plan.dropped_parts)
-    description.dropped.push_back({part.name, part.view.byte_size(), part.why});
   for (const FilePlan& file : plan.files) {
     PlannedFile& planned = description.files.emplace_back();
     planned.path = file.path;

@@ -106,7 +106,8 @@ Result<Mapping> SourceTensors(const Catalog& catalog, const std::vector<Regex>& 
     }
     if (ignored)
       mapping.dropped.push_back({tensor.name, static_cast<uint64_t>(tensor.byte_size()),
-                                 fmt::format("--ignore '{}'", ignored->pattern())});
+                                 fmt::format("--ignore '{}'", ignored->pattern()),
+                                 LeftOutBy::kIgnore});
     else
       mapping.tensors.push_back(
           {tensor.name, View::Source(static_cast<uint32_t>(i), tensor.dtype, tensor.shape)});

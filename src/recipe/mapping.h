@@ -1,6 +1,8 @@
 #ifndef RESHARD_RECIPE_MAPPING_H_
 #define RESHARD_RECIPE_MAPPING_H_
 
+#include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -25,12 +27,14 @@ struct Check {
   std::string why;   ///< "a copy of tp rank 0's", "zeros that the recipe adds"
 };
 
-/// A part of a source tensor that no target tensor will hold, whatever it is: the rows that pad a
-/// vocabulary. Whole tensors are Dropped.
+/// What no target tensor will hold, whatever it is, where a name of the source does not say it: a
+/// tensor on the way from one layout to another, or the rows that pad a vocabulary. Tensors of the
+/// source are Dropped.
 struct DroppedPart {
-  std::string name;  ///< what the part is: "rows 96 to 128 of embedding..."
+  std::string name;  ///< what it is: "rows 96 to 128 of embedding..."
   View view;
   std::string why;  ///< "rows 32000 to 32063 only pad the vocabulary"
+  LeftOutBy by = LeftOutBy::kRecipe;
 };
 
 /// What becomes of a catalog: its tensors under other names, as views; what must hold for that to
@@ -38,8 +42,11 @@ struct DroppedPart {
 struct Mapping {
   std::vector<NamedView> tensors;  ///< sorted by name
   std::vector<Check> checks;
-  std::vector<Dropped> dropped;  ///< tensors of the source that no target tensor holds
+  /// Tensors of the source that no target tensor holds; those by kLlmFrom are in no catalog, as
+  /// another one of the same name is.
+  std::vector<Dropped> dropped;
   std::vector<DroppedPart> dropped_parts;
+  std::map<std::string, uint64_t> kept_types;  ///< as in PlanSummary
   std::vector<std::string> warnings;
 };
 

@@ -58,7 +58,40 @@ Result<Shape> BlockOf(const NamedView& values, const Shape& scales, const ModelC
   return block;
 }
 
+// The last part of a scale's name, or what stands there behind an underscore: `weight_scale`,
+// `k_scale`, `scales` (GPTQ, AWQ), `weight_scale_2` (ModelOpt), `weight.absmax` and `SCB`
+// (bitsandbytes), `zero` (HQQ).
+constexpr std::array<std::string_view, 9> kScaleWords = {
+    "scale", "scales", "scale_inv", "scale_2", "absmax", "quant_map", "SCB", "zero", "zeros"};
+
+bool HoldsQuantizedValues(DType dtype) {
+  return IsFloat8(dtype) || dtype == DType::kInt8 || dtype == DType::kUInt8 ||
+         dtype == DType::kInt32 || dtype == DType::kFloat4E2M1FNx2;
+}
+
+std::string_view ModuleOf(std::string_view name) {
+  const size_t dot = name.rfind('.');
+  return dot == std::string_view::npos ? std::string_view() : name.substr(0, dot);
+}
+
 }  // namespace
+
+QuantizedModules::QuantizedModules(const std::vector<NamedView>& tensors) {
+  for (const NamedView& tensor : tensors) {
+    if (!HoldsQuantizedValues(tensor.view.dtype())) continue;
+    names_.insert(tensor.name);
+    if (const auto module = ModuleOf(tensor.name); !module.empty()) names_.insert(module);
+  }
+}
+
+bool QuantizedModules::ScaledBy(std::string_view name) const {
+  const std::string_view module = ModuleOf(name);
+  if (!names_.contains(module)) return false;
+  const std::string_view last = name.substr(module.size() + 1);
+  return std::ranges::any_of(kScaleWords, [&](std::string_view word) {
+    return last == word || (last.ends_with(word) && last[last.size() - word.size() - 1] == '_');
+  });
+}
 
 bool NamesScales(std::string_view name) {
   return name.ends_with("_scale_inv") || name.ends_with(".weight_scale");

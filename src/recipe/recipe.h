@@ -36,6 +36,8 @@ class Recipe {
   const std::vector<std::string>& before() const { return before_; }
   /// Whether no hub has names like those that it is told by.
   bool foreign() const { return foreign_; }
+  /// Names, on either side, of tensors whose type a request to cast all of them leaves as it is.
+  const std::vector<Pattern>& keep() const { return keep_; }
   /// The classes of models (config.json: architectures) that it is for; empty for any.
   const std::vector<std::string>& models() const { return models_; }
 
@@ -69,12 +71,16 @@ class Recipe {
   std::vector<std::vector<Pattern>> detect_;
   std::vector<std::string> before_;
   bool foreign_ = false;
+  std::vector<Pattern> keep_;
   std::vector<std::string> models_;
   std::vector<Alias> aliases_;
   std::vector<Scope> scopes_;
   std::vector<Rule> rules_;
   std::vector<Refusal> refusals_;
 };
+
+/// The recipe of the hub's own names: each tensor keeps its name.
+const Recipe& HubNames();
 
 /// The recipes that come with the program, sorted by name.
 const std::vector<Recipe>& BuiltInRecipes();
@@ -83,6 +89,7 @@ const std::vector<Recipe>& BuiltInRecipes();
 struct ChosenRecipe {
   Recipe recipe;
   std::string why;
+  bool fallback = false;  ///< no recipe knows the names, so they are kept as they are
 };
 
 /// The recipe called `name`: a built-in one by its whole name, a built-in flavor's for one of

@@ -524,6 +524,17 @@ Result<std::vector<std::vector<Pattern>>> ReadDetect(TomlFields& top) {
   return out;
 }
 
+Result<std::vector<Pattern>> ReadKeep(TomlFields& top) {
+  std::vector<Pattern> out;
+  RESHARD_ASSIGN(const std::vector<std::string> texts, top.Texts("keep"));
+  for (const std::string& text : texts) {
+    auto pattern = Pattern::Parse(text);
+    if (!pattern) return std::unexpected(top.Fault(nullptr, pattern.error().found));
+    out.push_back(std::move(*pattern));
+  }
+  return out;
+}
+
 }  // namespace
 
 Result<Recipe> Recipe::Parse(std::string_view text, const std::string& origin,
@@ -538,6 +549,7 @@ Result<Recipe> Recipe::Parse(std::string_view text, const std::string& origin,
   RESHARD_ASSIGN(recipe.foreign_, top.Flag("foreign"));
   RESHARD_ASSIGN(recipe.models_, top.Texts("models"));
   RESHARD_ASSIGN(recipe.detect_, ReadDetect(top));
+  RESHARD_ASSIGN(recipe.keep_, ReadKeep(top));
   Reader reader(recipe, part_text);
   RESHARD_TRY(reader.ReadBody(top, origin, {.hub = {}, .here = {}, .roots = {""}, .when = {}}));
   RESHARD_TRY(top.NothingLeft());

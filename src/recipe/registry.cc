@@ -57,6 +57,10 @@ bool IsFor(const Recipe& recipe, const std::vector<std::string>& architectures) 
          std::ranges::find_first_of(recipe.models(), architectures) != recipe.models().end();
 }
 
+bool StandsBefore(const Recipe& recipe, const Recipe& other) {
+  return std::ranges::find(recipe.before(), other.name()) != recipe.before().end();
+}
+
 // The recipe of a flavor that is for the model.
 Result<ChosenRecipe> ChooseByModel(const std::string& flavor,
                                    const std::vector<std::string>& architectures) {
@@ -108,6 +112,12 @@ const std::vector<Recipe>& BuiltInRecipes() {
   return recipes;
 }
 
+const Recipe& HubNames() {
+  static const Recipe& recipe =
+      *std::ranges::find(BuiltInRecipes(), std::string_view("identity"), &Recipe::name);
+  return recipe;
+}
+
 Result<Recipe> LoadRecipe(const std::string& name) {
   for (const Recipe& recipe : BuiltInRecipes())
     if (recipe.name() == name) return recipe;
@@ -140,14 +150,15 @@ Result<ChosenRecipe> ChooseRecipe(const std::string& name, const Catalog& catalo
       else if (recipe.foreign() && !other_model)
         other_model = std::move(candidate);
     }
-  if (fits.empty() && other_model)
+  // The names are no hub's, and a recipe that fits them too stands back, if there is one.
+  if (other_model && std::ranges::all_of(fits, [&](const Candidate& other) {
+        return StandsBefore(*other_model->recipe, *other.recipe);
+      }))
     return std::unexpected(
         NoRecipeForModel(*other_model->recipe, architectures, other_model->why));
   for (const Candidate& candidate : fits) {
     const bool first = std::ranges::all_of(fits, [&](const Candidate& other) {
-      return other.recipe == candidate.recipe ||
-             std::ranges::find(candidate.recipe->before(), other.recipe->name()) !=
-                 candidate.recipe->before().end();
+      return other.recipe == candidate.recipe || StandsBefore(*candidate.recipe, *other.recipe);
     });
     if (first) return ChosenRecipe{*candidate.recipe, candidate.why};
   }
@@ -161,8 +172,7 @@ Result<ChosenRecipe> ChooseRecipe(const std::string& name, const Catalog& catalo
         .expected = "one",
         .help = "say which with --recipe"});
   }
-  RESHARD_ASSIGN(Recipe identity, LoadRecipe("identity"));
-  return ChosenRecipe{std::move(identity), "no other recipe knows these names"};
+  return ChosenRecipe{HubNames(), "no other recipe knows these names", true};
 }
 
 }  // namespace reshard

@@ -51,6 +51,21 @@ TEST(RegistryTest, AutoTellsTorchtitanByItsNamesAndTheModelByItsConfig) {
   EXPECT_EQ(chosen("GptOssForCausalLM"), "torchtitan/gpt-oss");
 }
 
+TEST(RegistryTest, AForeignNameIsNotLeftToARecipeThatStandsBack) {
+  const Catalog nested = WithNames({"model.tok_embeddings.weight",
+                                    "model.layers.0.attention_norm.weight",
+                                    "model.layers.0.ffn_norm.weight",
+                                    "optimizer.state.tok_embeddings.weight.exp_avg"});
+  const auto chosen = ChooseRecipe("auto", nested, {"LlamaForCausalLM"});
+  ASSERT_TRUE(chosen) << chosen.error().ToString();
+  EXPECT_EQ(chosen->recipe.name(), "torchtitan-nested/llama3");
+  for (const auto& models : {std::vector<std::string>(), {"Qwen3ForCausalLM"}}) {
+    const auto other = ChooseRecipe("auto", nested, models);
+    ASSERT_FALSE(other) << other->recipe.name();
+    EXPECT_THAT(other.error().found, testing::HasSubstr("'torchtitan-nested'"));
+  }
+}
+
 TEST(RegistryTest, NamesOfAFlavorThatHasNoRecipeForTheModelAreNotPassedOn) {
   const Catalog catalog = WithNames({"tok_embeddings.weight", "layers.0.attention_norm.weight",
                                      "layers.0.ffn_norm.weight"});

@@ -341,7 +341,8 @@ class BoundRecipe::Translation {
                               size->second, rows)});
     RESHARD_ASSIGN(View rest, View::Slice(tensor.view, 0, size->second, rows - size->second));
     const std::string name = fmt::format("rows {} to {} of {}", size->second, rows, tensor.name);
-    mapping_->dropped_parts.push_back({name, std::move(rest), "padding of the vocabulary"});
+    mapping_->dropped_parts.push_back(
+        {name, std::move(rest), "padding of the vocabulary", LeftOutBy::kPadding});
     return View::Slice(tensor.view, 0, 0, size->second);
   }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -178,6 +179,9 @@ def test_the_vocabulary_is_padded_and_trimmed(
     )
     dropped = [entry["name"] for entry in plan["dropped"] if "rows 96 to 128" in entry["name"]]
     assert len(dropped) == 2, done.stderr
+    assert "rows of padding of 2 tensors" in done.stderr
+    assert plan["summary"]["dropped_parts"] == 2
+    assert plan["summary"]["dropped_tensors"] == 0
 
 
 def test_a_new_split_may_have_another_padding(models: Path, tmp_path: Path) -> None:
@@ -254,7 +258,7 @@ def test_the_source_s_flavor_by_either_name(models: Path, tmp_path: Path) -> Non
 
 
 def test_the_language_model_from_elsewhere(models: Path, tmp_path: Path) -> None:
-    """Of what is replaced no old layer stays, and what the other has not is kept."""
+    """What the other has is replaced by name, and what it has not is kept: an old layer, too."""
     base = tmp_path / "base"
     shutil.copytree(models / "llama", base)
     tensors = load_file(base / "model.safetensors")
@@ -267,9 +271,44 @@ def test_the_language_model_from_elsewhere(models: Path, tmp_path: Path) -> None
     few = {name: tensor for name, tensor in whole.items() if "layers.3" not in name}
     other.mkdir()
     save_file(few, other / "model.safetensors", metadata={"format": "pt"})
-    cli.convert(base, tmp_path / "out", "--llm-from", other)
+    done = cli.convert(base, tmp_path / "out", "--llm-from", other)
     got = load_file(tmp_path / "out" / "model.safetensors")
-    assert_same_tensors(got, few | {"visual.proj.weight": tensors["visual.proj.weight"]})
+    assert_same_tensors(got, tensors | few)
+    replaced = tensors.keys() & few.keys()
+    kept = len([name for name in tensors if "layers.3" in name])
+    assert f"left out {len(replaced)} tensors" in done.stderr
+    assert f"{kept} tensors stay" in done.stderr
+    assert "layers.3" in done.stderr
+
+    plan = json.loads(cli.ok("plan", base, tmp_path / "x", "--llm-from", other, "--json").stdout)
+    assert {entry["name"] for entry in plan["dropped"]} == replaced
+    assert {entry["why"] for entry in plan["dropped"]} == {f"replaced by --llm-from {other}"}
+    assert any(f"{kept} tensors stay" in warning for warning in plan["warnings"])
+
+    manifest = json.loads((tmp_path / "out" / "reshard-manifest.json").read_text())
+    assert manifest["left_out"]["llm-from"] == len(replaced)
+    assert str(tmp_path) not in json.dumps(manifest)
+
+
+def test_old_layers_beside_a_language_model_of_fewer_are_refused(
+    models: Path, tmp_path: Path
+) -> None:
+    """Its config.json says how many there are. What the error says to do leaves the others out."""
+    from safetensors.torch import save_file
+
+    other = tmp_path / "other"
+    other.mkdir()
+    whole = load_file(models / "llama" / "model.safetensors")
+    few = {n: t + 1 for n, t in whole.items() if "layers.2" not in n and "layers.3" not in n}
+    save_file(few, other / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((models / "llama" / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2}))
+    options = ("--llm-from", other)
+    said = cli.refused(cli.MAPPING, models / "llama", tmp_path / "out", *options, names="layers.2.")
+    wanted = re.search(r"--ignore '(.*)'", said)
+    assert wanted, said
+    cli.convert(models / "llama", tmp_path / "out", *options, "--ignore", wanted[1])
+    assert_same_tensors(load_file(tmp_path / "out" / "model.safetensors"), few)
 
 
 # --------------------------------------------------------------------------------------- refusals

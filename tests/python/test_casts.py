@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from harness import checkpoints, cli, compare, reference
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
 DTYPES = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float32")}
 SOURCES = {**DTYPES, "float64": torch.float64}
@@ -127,3 +129,111 @@ def test_lengths_around_a_vector(tmp_path: Path, out: Path) -> None:
     cli.convert(tmp_path / "checkpoint", out, "--dtype", "bfloat16")
     weights = reference.weights(state)
     compare.assert_reads_as(out, {n: reference.cast(t, torch.bfloat16) for n, t in weights.items()})
+
+
+# --------------------------------------------------------------------- what --dtype leaves alone
+
+
+def write(directory: Path, tensors: dict[str, torch.Tensor]) -> Path:
+    directory.mkdir()
+    apart = {name: tensor.clone() for name, tensor in tensors.items()}
+    save_file(apart, directory / "model.safetensors", metadata={"format": "pt"})
+    return directory
+
+
+FP8 = torch.zeros(4, 4).to(torch.float8_e4m3fn)
+BYTES = torch.zeros(4, 4, dtype=torch.uint8)
+INTS = torch.zeros(4, 4, dtype=torch.int32)
+SCALE = torch.tensor([[0.001]])
+
+# What publishers call quantized values, and the scales beside them.
+QUANTIZED = {
+    "deepseek": ({"mlp.up_proj.weight": FP8}, ["mlp.up_proj.weight_scale_inv"]),
+    "static": ({"q_proj.weight": FP8}, ["q_proj.weight_scale", "q_proj.input_scale"]),
+    "cache": ({"k_proj.weight": FP8}, ["k_proj.k_scale", "k_proj.weight_scale"]),
+    "nvfp4": ({"up.weight": BYTES}, ["up.weight_scale_2", "up.input_scale"]),
+    "packed": ({"up.weight_packed": INTS}, ["up.weight_scale", "up.weight_global_scale"]),
+    "gptq": ({"up.qweight": INTS}, ["up.scales"]),
+    "experts": ({"mlp.experts.gate_up_proj": FP8}, ["mlp.experts.gate_up_proj_scale_inv"]),
+    "bitsandbytes": ({"up.weight": BYTES}, ["up.weight.absmax", "up.weight.quant_map"]),
+    "int8": ({"up.weight": BYTES.to(torch.int8)}, ["up.SCB"]),
+}
+
+
+@pytest.mark.parametrize("method", QUANTIZED)
+def test_scales_of_quantized_weights_keep_their_type(
+    method: str, tmp_path: Path, out: Path
+) -> None:
+    """They are part of the weights: a scale that is rounded is an error of its whole block."""
+    values, scales = QUANTIZED[method]
+    layer = values | {name: SCALE for name in scales}
+    tensors = {f"model.layers.0.{name}": tensor for name, tensor in layer.items()}
+    # The same words where nothing is quantized are parameters like others.
+    plain = {f"vision.{name}": SCALE for name in ("logit_scale", *scales)}
+    source = write(tmp_path / "model", tensors | plain | {"norm.weight": torch.ones(4)})
+    done = cli.convert(source, out, "--dtype", "bfloat16")
+    got = read(out)
+    compare.assert_same_tensors({name: got[name] for name in tensors}, tensors)
+    assert {got[name].dtype for name in (*plain, "norm.weight")} == {torch.bfloat16}
+    kept = f"{len(scales)} tensor{'s' if len(scales) > 1 else ''} kept"
+    assert kept in done.stderr
+    assert "scales of quantized weights" in done.stderr
+
+
+def test_a_rule_of_its_own_casts_a_scale(tmp_path: Path, out: Path) -> None:
+    tensors = {"up.weight": FP8, "up.weight_scale": SCALE}
+    source = write(tmp_path / "model", tensors)
+    cli.convert(source, out, "--dtype", "bfloat16", "--dtype-for", "weight_scale$=float16")
+    assert read(out)["up.weight_scale"].dtype == torch.float16
+
+
+@pytest.fixture(scope="module")
+def deepseek(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DeepSeek-V3 whose routing bias says what bfloat16 cannot."""
+    torch.manual_seed(3)
+    config = DeepseekV3Config(
+        vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=4, moe_intermediate_size=16,
+        n_routed_experts=4, num_experts_per_tok=2, n_shared_experts=1, first_k_dense_replace=1,
+        n_group=1, topk_group=1, q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=4,
+        qk_nope_head_dim=8, v_head_dim=8,
+    )  # fmt: skip
+    model = DeepseekV3ForCausalLM(config)
+    model.state_dict()[BIAS].copy_(torch.tensor([3.0001, 3.0002, 3.0003, 3.0004]))
+    directory = tmp_path_factory.mktemp("deepseek") / "model"
+    model.save_pretrained(directory)
+    return directory
+
+
+BIAS = "model.layers.1.mlp.gate.e_score_correction_bias"
+
+
+def test_what_a_model_keeps_in_float32_stays(deepseek: Path, tmp_path: Path, out: Path) -> None:
+    """As in transformers' own save in bfloat16."""
+    cast = DeepseekV3ForCausalLM.from_pretrained(deepseek, dtype=torch.bfloat16)
+    cast.save_pretrained(tmp_path / "theirs")
+    done = cli.convert(deepseek, out, "--dtype", "bfloat16", "--json")
+    compare.assert_same_tensors(read(out), read(tmp_path / "theirs"))
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert list(summary["kept_types"].values()) == [1]
+
+
+@pytest.mark.parametrize("recipe", ["veomni", "torchtitan"])
+def test_it_stays_in_every_layout(recipe: str, deepseek: Path, tmp_path: Path, out: Path) -> None:
+    options = ("--to", "dcp", "--recipe", recipe, "--dtype", "bfloat16")
+    cli.ok("convert", deepseek, out, *options)
+    got = reference.load(out)
+    kept = {name for name, tensor in got.items() if tensor.dtype == torch.float32}
+    name = {"veomni": "model." + BIAS, "torchtitan": "layers.1.moe.expert_bias_E"}[recipe]
+    assert kept == {name}
+    back = ("--dtype", "bfloat16", "--assets-from", deepseek)
+    cli.convert(out, tmp_path / "back", *back)
+    assert torch.equal(read(tmp_path / "back")[BIAS], read(deepseek)[BIAS])
+
+
+def test_the_seed_script_s_command_casts_all(deepseek: Path, tmp_path: Path, out: Path) -> None:
+    """merge-dcp-to-hf stands in for a script that knows no exceptions."""
+    cli.ok("convert", deepseek, tmp_path / "dcp", "--to", "dcp", "--recipe", "veomni")
+    cli.ok("merge-dcp-to-hf", "--load-dir", tmp_path / "dcp", "--save-dir", out)
+    expected = {name: tensor.to(torch.bfloat16) for name, tensor in read(deepseek).items()}
+    compare.assert_reads_as(out, expected)

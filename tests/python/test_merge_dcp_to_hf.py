@@ -116,6 +116,7 @@ def test_convert_can_do_the_same(trained: Path, tmp_path: Path) -> None:
     source = trained / "llama_fsdp2"
     merged(source, tmp_path / "a", "--shard-size", 20_000)
     options = ("--recipe", "veomni", "--packing", "lexicographic", "--dtype", "bfloat16")
+    options += ("--dtype-for", ".=bfloat16")
     cli.convert(source, tmp_path / "b", *options, "--shard-size", 20_000)
     weights_of = [
         {path.name: path.read_bytes() for path in compare.weight_files(tmp_path / name)}

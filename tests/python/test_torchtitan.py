@@ -229,6 +229,51 @@ def test_an_expert_that_is_missing_is_named(titan: Titan, tmp_path: Path, out: P
     assert f"{last}." in done.stderr
 
 
+def early(state: Tensors) -> Tensors:
+    """As torchtitan had it until early 2025: other names, and the frequencies in the state dict."""
+    old = {
+        name.replace("attention.qkv_linear.", "attention.").replace("lm_head.", "output."): tensor
+        for name, tensor in state.items()
+    }
+    return old | {"freqs_cis": torch.polar(torch.ones(64, 4), torch.randn(64, 4))}
+
+
+@pytest.mark.parametrize("name", ["llama3"], indirect=True)
+@pytest.mark.parametrize("form", ["whole", "model", "file", "bare"])
+def test_the_nested_layout_of_early_2025(
+    form: str, titan: Titan, assets: Path, tmp_path: Path, out: Path
+) -> None:
+    """The model below "model", alone or beside its optimizer; never taken for another trainer's."""
+    state = titan.state_dict()
+    moments = {name: {"exp_avg": tensor + 1} for name, tensor in state.items()}
+    tree = {"model": early(state), "optimizer": {"state": moments}, "train_state": {"step": 3}}
+    source = tmp_path / "step-3"
+    if form == "file":
+        torch.save(tree, source)
+    else:
+        dcp.save({"whole": tree, "model": {"model": tree["model"]}, "bare": tree["model"]}[form],
+                 checkpoint_id=source)  # fmt: skip
+    done = cli.convert(source, out, "--assets-from", assets)
+    compare.assert_reads_as(out, hub_of(titan, state))
+    flavor = "torchtitan" if form == "bare" else "torchtitan-nested"
+    assert f"recipe {flavor}/llama3: " in done.stderr
+
+
+@pytest.mark.parametrize("name", ["llama3"], indirect=True)
+@pytest.mark.parametrize("config", [False, True])
+def test_the_nested_layout_of_no_model_or_another_is_refused(
+    config: bool, titan: Titan, tmp_path: Path, out: Path
+) -> None:
+    state = titan.state_dict()
+    moments = {name: {"exp_avg": tensor + 1} for name, tensor in state.items()}
+    dcp.save({"model": early(state), "optimizer": {"state": moments}},
+             checkpoint_id=tmp_path / "step-3")  # fmt: skip
+    if config:
+        (tmp_path / "config.json").write_text('{"architectures": ["Qwen3ForCausalLM"]}')
+    said = cli.refused(cli.MAPPING, tmp_path / "step-3", out, names="torchtitan-nested")
+    assert "LlamaForCausalLM" in said
+
+
 @pytest.mark.parametrize("name", ["llama3"], indirect=True)
 def test_without_a_config_the_names_alone_do_not_decide(
     titan: Titan, tmp_path: Path, out: Path

@@ -71,7 +71,10 @@ class Layouter {
   // In torch's files the objects come first.
   void AddObjects() {
     for (const DcpObject& object : request_.objects) {
-      FileLayout entry = torch_save::EncodeValue(object.value);
+      FileLayout entry = object.stored
+                             ? FileLayout{.size = object.stored->size(),
+                                          .literals = {{0, *object.stored}}}
+                             : torch_save::EncodeValue(object.value);
       FileLayout& file = out_.files.front().layout;
       metadata_.objects.push_back({.name = object.name,
                                    .file = 0,

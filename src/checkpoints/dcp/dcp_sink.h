@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -21,6 +22,7 @@ struct DcpObject {
   std::string name;
   torch_save::PlainValue value;
   dcp::Path path;  ///< as in DcpRequest::paths
+  std::optional<std::string> stored{};  ///< what torch.save made of it, in the place of `value`
 };
 
 /// How a checkpoint is to be cut, and what it holds besides tensors.

@@ -12,7 +12,9 @@
 #include "checkpoints/file_source.h"
 #include "checkpoints/torch_save_tensors.h"
 #include "formats/dcp/dcp_metadata.h"
+#include "formats/dcp/state_dict_paths.h"
 #include "formats/safetensors/safetensors.h"
+#include "recipe/regex.h"
 #include "view/lower.h"
 #include "view/shape_text.h"
 
@@ -23,6 +25,9 @@ namespace {
 // Values of objects are shown where they are small and few; the rest are named only.
 constexpr uint64_t kMaxShownBytes = 64 << 10;
 constexpr size_t kMaxShownObjects = 1000;
+
+// Objects that are carried are in memory together.
+constexpr uint64_t kMaxObjectBytes = 64 << 20;
 
 // A part of a file that keeps the file open.
 class EntryBytes final : public ByteSource {
@@ -66,6 +71,30 @@ class DcpSource final : public FileSource {
     for (const std::string& file : metadata_files) RESHARD_TRY(AddFile(file, &builder));
     RESHARD_ASSIGN(catalog_, std::move(builder).Build(root()));
     return {};
+  }
+
+  StatePath PathOf(std::string_view name) const override {
+    const auto at = Index().paths.find(name);
+    return at == index_.paths.end() ? StatePath() : *at->second;
+  }
+
+  Result<std::optional<std::string>> ReadObject(const Object& object) const override {
+    const auto at = Index().objects.find(object.name);
+    if (at == index_.objects.end()) return std::nullopt;
+    const dcp::ObjectRecord& record = *at->second;
+    RESHARD_ASSIGN(const auto entry, OpenEntry(record.file, record.offset, record.length));
+    if (entry->size() > kMaxObjectBytes)
+      return std::unexpected(
+          Error{.kind = ErrorKind::kMapping,
+                .file = entry->name(),
+                .tensor = object.name,
+                .found = fmt::format("an object of {} bytes", entry->size()),
+                .expected = fmt::format("at most {}", kMaxObjectBytes),
+                .help = fmt::format("leave it out with --ignore '^{}$'",
+                                    Regex::Escape(object.name))});
+    std::string bytes(entry->size(), '\0');
+    RESHARD_TRY(entry->ReadAt(0, std::as_writable_bytes(std::span(bytes))));
+    return bytes;
   }
 
   Result<ChunkLayout> Locate(const Tensor& tensor, const Chunk& chunk) const override {
@@ -210,7 +239,29 @@ class DcpSource final : public FileSource {
     return fmt::format("a tree of {} values", archive->objects.size() + archive->tensors.size());
   }
 
+  // What the metadata says of a name. The catalog has taken the names; a path gives its own back.
+  struct NameIndex {
+    std::map<std::string, const dcp::Path*, std::less<>> paths;
+    std::map<std::string_view, const dcp::ObjectRecord*> objects;
+  };
+
+  // Made where it is first asked for: only what keeps all names does.
+  const NameIndex& Index() const {
+    std::call_once(index_made_, [&] {
+      for (const dcp::TensorRecord& tensor : metadata_.tensors)
+        index_.paths.emplace(dcp::FlatName(tensor.path), &tensor.path);
+      for (const dcp::ObjectRecord& object : metadata_.objects) {
+        index_.paths.emplace(dcp::FlatName(object.path), &object.path);
+        index_.objects.emplace(object.name, &object);
+      }
+    });
+    return index_;
+  }
+
   dcp::Metadata metadata_;  // what is left of it: the catalog has taken tensors and chunks
+
+  mutable std::once_flag index_made_;
+  mutable NameIndex index_;
 
   mutable std::mutex mutex_;  // guards what is found out on the way
   mutable std::vector<std::unique_ptr<ByteSource>> decoded_;
