@@ -10,6 +10,7 @@
 
 #include "base/json_writer.h"
 #include "base/try.h"
+#include "io/directory.h"
 
 namespace reshard {
 namespace {
@@ -134,7 +135,9 @@ Result<std::vector<ManifestFile>> ReadManifest(const std::string& text, const st
 
 void WarnOfReplacing(const StagedOutput& output, const std::filesystem::path& destination,
                      Reporter& reporter) {
-  if (!output.replaces() || std::filesystem::exists(destination / kManifestName)) return;
+  // Where it cannot be told whether one is there, the warning is the safe answer.
+  const auto manifest = KindAt(destination / kManifestName, ErrorKind::kDestination);
+  if (!output.replaces() || (manifest && *manifest != PathKind::kNothing)) return;
   reporter.OnWarning(fmt::format("'{}' is not an output of reshard; all that it holds goes when the "
                                  "new output is complete",
                                  destination.string()));

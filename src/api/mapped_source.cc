@@ -10,6 +10,7 @@
 #include "api/restored.h"
 #include "base/try.h"
 #include "checkpoints/hf/hf_config.h"
+#include "io/directory.h"
 #include "plan/planner.h"
 #include "reshard/local_path.h"
 
@@ -36,19 +37,20 @@ Result<Rules> CompileRules(const ConvertRequest& request) {
 }
 
 // Where config and tokenizer lie: as asked, or with the weights, or beside the checkpoint.
-std::string AssetsDirectory(const ConvertRequest& request, const Source& source) {
+Result<std::string> AssetsDirectory(const ConvertRequest& request, const Source& source) {
   if (!request.assets_from.empty() || source.root().empty()) return request.assets_from;
   const fs::path beside = fs::path(source.root()).parent_path();
-  std::error_code code;
-  const bool only_beside = !fs::exists(fs::path(source.root()) / "config.json", code) &&
-                           fs::exists(beside / "config.json", code);
+  RESHARD_ASSIGN(const PathKind with, KindAt(fs::path(source.root()) / "config.json"));
+  RESHARD_ASSIGN(const PathKind above, KindAt(beside / "config.json"));
+  const bool only_beside = with == PathKind::kNothing && above != PathKind::kNothing;
   return only_beside ? beside.string() : source.root();
 }
 
 Result<> CheckAssetsDirectory(const std::string& directory) {
   RESHARD_TRY(CheckIsLocal(directory, PathUse::kRead));
-  std::error_code code;
-  if (directory.empty() || fs::is_directory(directory, code)) return {};
+  if (directory.empty()) return {};
+  RESHARD_ASSIGN(const PathKind kind, KindAt(directory));
+  if (kind == PathKind::kDirectory) return {};
   return std::unexpected(Error{.kind = ErrorKind::kUsage,
                                .file = directory,
                                .found = "this is no directory",
@@ -121,7 +123,7 @@ Result<MappedSource> MapSource(const ConvertRequest& request, std::unique_ptr<So
   RESHARD_TRY(CheckAllIsUsed(request, *source));
   const size_t own_notes = source->notes().size();
   for (const std::string& note : source->notes()) reporter.OnWarning(note);
-  mapped.assets = AssetsDirectory(request, *source);
+  RESHARD_ASSIGN(mapped.assets, AssetsDirectory(request, *source));
   RESHARD_TRY(CheckAssetsDirectory(mapped.assets));
   RESHARD_ASSIGN(const ModelConfig config, ConfigOf(request, *source, mapped.assets, reporter));
   // A model in memory knows its sizes, but not how its weights were stored.

@@ -75,15 +75,16 @@ void WriteDropped(const Dropped& drop, JsonWriter* json) {
   json->EndObject();
 }
 
-// Members of the stored request, read by name; the first that is missing or of another type shows
-// in `fault`.
+// Members of the stored request, read by name. What is missing or of another type reads as a value
+// that is empty, never as one that is not there; the first such member shows in `fault`.
 class RequestReader {
  public:
   explicit RequestReader(simdjson::dom::element element) : element_(element) {}
 
   std::string Text(const char* key) {
     std::string_view value;
-    if (element_[key].get(value)) Fault(key);
+    // A file's name ends for the system where a byte 0 stands.
+    if (element_[key].get(value) || value.contains('\0')) Fault(key);
     return std::string(value);
   }
   // Which of `names` the member is.
@@ -103,10 +104,25 @@ class RequestReader {
     if (element_[key].get(value) || value == 0) Fault(key);
     return value;
   }
-  simdjson::dom::array List(const char* key) {
-    simdjson::dom::array value;
-    if (element_[key].get(value)) Fault(key);
-    return value;
+  // A list each of whose items is a text.
+  std::vector<std::string> Texts(const char* key) {
+    std::vector<std::string> texts;
+    for (const simdjson::dom::element item : Items(key)) {
+      std::string_view text;
+      if (item.get(text)) Fault(key);
+      texts.emplace_back(text);
+    }
+    return texts;
+  }
+  // A list each of whose items is a list of two texts.
+  std::vector<std::pair<std::string, std::string>> TextPairs(const char* key) {
+    std::vector<std::pair<std::string, std::string>> pairs;
+    for (const simdjson::dom::element item : Items(key)) {
+      std::string_view first, second;
+      if (item.at(0).get(first) || item.at(1).get(second)) Fault(key);
+      pairs.emplace_back(first, second);
+    }
+    return pairs;
   }
   std::optional<DType> Type(std::string_view name, const char* key) {
     const auto dtype = ParseDType(name);
@@ -119,6 +135,14 @@ class RequestReader {
   const std::string& fault() const { return fault_; }
 
  private:
+  // simdjson's array must not be iterated where there is none.
+  std::vector<simdjson::dom::element> Items(const char* key) {
+    simdjson::dom::array list;
+    if (!element_[key].get(list)) return {list.begin(), list.end()};
+    Fault(key);
+    return {};
+  }
+
   simdjson::dom::element element_;
   std::string fault_;
 };
@@ -212,28 +236,18 @@ Result<StoredPlan> ParsePlanJson(const std::string& text, const std::string& fil
                         : Packing::kNatural;
   if (const std::string dtype = reader.Text("dtype"); dtype != "keep")
     request.dtype = reader.Type(dtype, "dtype");
-  for (const simdjson::dom::element pair : reader.List("dtype_for")) {
-    std::string_view expression, name;
-    if (pair.at(0).get(expression) || pair.at(1).get(name)) {
-      reader.Fault("dtype_for");
-      continue;
-    }
+  for (auto& [expression, name] : reader.TextPairs("dtype_for"))
     if (const auto dtype = reader.Type(name, "dtype_for"))
-      request.dtype_for.emplace_back(expression, *dtype);
-  }
+      request.dtype_for.emplace_back(std::move(expression), *dtype);
   if (reader.Flag("dequantize")) request.dequantize = DType::kBFloat16;
   request.shard_size = reader.Number("shard_size");
   request.weights = reader.Choice("weights", {"safetensors", "bin"}) == 1
                         ? Weights::kBin
                         : Weights::kSafetensors;
   request.assets_from = reader.Text("assets_from");
-  for (const simdjson::dom::element expression : reader.List("ignore")) {
-    std::string_view value;
-    if (expression.get(value)) reader.Fault("ignore");
-    request.ignore.emplace_back(value);
-  }
+  request.ignore = reader.Texts("ignore");
   if (!reader.fault().empty())
-    return fault(fmt::format("'{}' of the stored request is damaged", reader.fault()));
+    return fault(fmt::format("'{}' of the stored request is missing or damaged", reader.fault()));
   return StoredPlan{std::move(request), std::string(plan_id)};
 }
 

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <simdjson.h>
@@ -109,6 +110,35 @@ TEST(PlanJsonTest, Damage) {
   EXPECT_THAT(Damaged("18446744073709551615", "-5"), HasSubstr("'shard_size'"));
   EXPECT_THAT(Damaged("\"weights\": \"bin\"", "\"weights\": \"gguf\""), HasSubstr("'weights'"));
   EXPECT_THAT(Damaged("\"^x\"", "{}"), HasSubstr("'ignore'"));
+}
+
+// Whatever stands where a member of the request should be, the error names that member.
+TEST(PlanJsonTest, EachMemberMissingOrOfAnotherType) {
+  const std::string text = PlanJson(Request(), Description());
+  simdjson::dom::parser parser;
+  for (const auto [key, value] : simdjson::dom::object(parser.parse(text)["request"])) {
+    const std::string member = fmt::format("\n  \"{}\":", key);
+    for (const char* other : {"", "null", "7.5", "[[[]]]", "[1]", "{}", "[null]", "\"a\\u0000b\""}) {
+      std::string damaged = text;
+      const size_t at = damaged.find(member);
+      ASSERT_NE(at, std::string::npos) << key;
+      const std::string instead = *other ? fmt::format("\"{}\": {}, ", key, other) : "";
+      damaged.replace(at, member.size(), instead + "\"was\":");
+      const auto stored = ParsePlanJson(damaged, "p.json");
+      ASSERT_FALSE(stored) << key << other;
+      EXPECT_THAT(stored.error().found, HasSubstr(fmt::format("'{}'", key))) << other;
+    }
+  }
+}
+
+TEST(PlanJsonTest, TheRequestIsNoObject) {
+  for (const char* request : {"null", "[]", "\"text\"", "1", "{}"}) {
+    const std::string text = fmt::format(
+        "{{\"reshard_plan\": 1, \"plan_id\": \"00\", \"request\": {}}}", request);
+    const auto stored = ParsePlanJson(text, "p.json");
+    ASSERT_FALSE(stored) << request;
+    EXPECT_THAT(stored.error().found, HasSubstr("'source'"));
+  }
 }
 
 TEST(PlanJsonTest, NoJson) {

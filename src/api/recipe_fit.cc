@@ -9,6 +9,7 @@
 #include "base/try.h"
 #include "checkpoints/hf/hf_config.h"
 #include "checkpoints/megatron/rank_name.h"
+#include "io/directory.h"
 #include "plan/planner.h"
 #include "reshard/convert.h"
 
@@ -20,9 +21,10 @@ namespace {
 Result<ModelConfig> ConfigOf(const RecipeFitRequest& request, const Source& source) {
   if (!request.assets_from.empty()) return ReadModelConfig(request.assets_from);
   const fs::path root = source.root();
-  std::error_code code;
-  for (const fs::path& place : {root, root.parent_path()})
-    if (fs::exists(place / "config.json", code)) return ReadModelConfig(place);
+  for (const fs::path& place : {root, root.parent_path()}) {
+    RESHARD_ASSIGN(const PathKind kind, KindAt(place / "config.json"));
+    if (kind != PathKind::kNothing) return ReadModelConfig(place);
+  }
   return ModelConfig();
 }
 

@@ -6,6 +6,7 @@
 
 #include "api/manifest.h"
 #include "base/try.h"
+#include "io/directory.h"
 #include "io/file.h"
 #include "reshard/convert.h"
 #include "reshard/local_path.h"
@@ -18,8 +19,9 @@ constexpr uint64_t kMaxManifestBytes = uint64_t{1} << 30;
 
 // What is wrong with a file, or nothing.
 Result<std::string> Compare(const fs::path& path, const FileChecksum& expected) {
-  std::error_code code;
-  if (!fs::exists(path, code)) return "the file is missing";
+  RESHARD_ASSIGN(const PathKind kind, KindAt(path));
+  if (kind == PathKind::kNothing) return "the file is missing";
+  if (kind != PathKind::kFile) return "it is no regular file";
   RESHARD_ASSIGN(const auto file, InputFile::Open(path));
   if (file->size() != expected.size)
     return fmt::format("it has {} bytes instead of {}", file->size(), expected.size);
@@ -37,8 +39,8 @@ Result<VerifyReport> Verify(const std::string& directory, const RunOptions& opti
                             Reporter& reporter) {
   RESHARD_TRY(CheckIsLocal(directory, PathUse::kRead));
   const fs::path manifest = fs::path(directory) / kManifestName;
-  std::error_code code;
-  if (!fs::exists(manifest, code))
+  RESHARD_ASSIGN(const PathKind kind, KindAt(manifest));
+  if (kind == PathKind::kNothing)
     return std::unexpected(
         Error{.kind = ErrorKind::kSource,
               .file = directory,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "base/try.h"
 #include "checkpoints/dcp/dcp_source.h"
 #include "checkpoints/hf/hf_source.h"
 #include "checkpoints/megatron/megatron_source.h"
@@ -26,8 +27,10 @@ bool IsOptimizers(const std::string& path) {
 
 }  // namespace
 
-bool HoldsCheckpoint(const fs::path& directory) {
-  if (!FindDcpMetadata(directory).empty() || HoldsMegatronRanks(directory)) return true;
+Result<bool> HoldsCheckpoint(const fs::path& directory) {
+  RESHARD_ASSIGN(const std::vector<std::string> metadata, FindDcpMetadata(directory));
+  RESHARD_ASSIGN(const bool ranks, HoldsMegatronRanks(directory));
+  if (!metadata.empty() || ranks) return true;
   const auto files = FindHfFiles(directory);
   return files && !files->names.empty();
 }
@@ -42,7 +45,7 @@ std::vector<std::string> CheckpointsBelow(const fs::path& directory) {
        at.increment(code)) {
     if (!at->is_directory(code)) continue;
     if (at.depth() >= kSuggestDepth) at.disable_recursion_pending();
-    if (!HoldsCheckpoint(at->path())) continue;
+    if (!HoldsCheckpoint(at->path()).value_or(false)) continue;
     found.push_back(at->path().string());
     at.disable_recursion_pending();
   }

@@ -5,10 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "reshard/error.h"
+
 namespace reshard {
 
 /// Whether a directory looks like a checkpoint of any kind, by its files.
-bool HoldsCheckpoint(const std::filesystem::path& directory);
+Result<bool> HoldsCheckpoint(const std::filesystem::path& directory);
 
 /// Directories below this one that look like checkpoints, a few of them, to name in an error. An
 /// optimizer's are among them only where there are no others.

@@ -16,6 +16,7 @@
 #include "checkpoints/nearby.h"
 #include "checkpoints/not_a_checkpoint.h"
 #include "checkpoints/pt/pt_source.h"
+#include "io/directory.h"
 #include "io/file.h"
 #include "reshard/local_path.h"
 
@@ -37,10 +38,9 @@ Result<fs::path> FollowTracker(const fs::path& directory) {
     names = {fmt::format("iter_{:07}", iteration), fmt::format("global_step_{}", iteration),
              fmt::format("step-{}", iteration), text};
   for (const std::string& name : names) {
-    std::error_code ignored;
-    if (!name.empty() && !name.contains('/') && name != ".." &&
-        fs::is_directory(directory / name, ignored))
-      return directory / name;
+    if (name.empty() || name.contains('/') || name == "..") continue;
+    RESHARD_ASSIGN(const PathKind kind, KindAt(directory / name));
+    if (kind == PathKind::kDirectory) return directory / name;
   }
   return std::unexpected(Error{.kind = ErrorKind::kSource,
                                .file = (directory / kTracker).string(),
@@ -54,7 +54,7 @@ Result<std::unique_ptr<Source>> OpenFile(const fs::path& file, const std::string
   if (from == "hf" || (from == "auto" && file.extension() == ".safetensors"))
     return OpenHfSource(file);
   if (from == "dcp" || (from == "auto" && file.filename() == ".metadata"))
-    return OpenDcpSource(fs::absolute(file).parent_path());
+    return OpenDcpSource(file.has_parent_path() ? file.parent_path() : fs::path("."));
   if (from == "megatron")
     return std::unexpected(Error{.kind = ErrorKind::kSource,
                                  .file = file.string(),
@@ -76,8 +76,10 @@ Result<std::string> DetectKind(const std::string& path, const fs::path& director
     kinds.push_back(std::move(kind));
     evidence.push_back(std::move(what));
   };
-  see(!FindDcpMetadata(directory).empty(), "dcp", "DCP metadata");
-  see(HoldsMegatronRanks(directory), "megatron", "mp_rank_* directories");
+  RESHARD_ASSIGN(const std::vector<std::string> metadata, FindDcpMetadata(directory));
+  RESHARD_ASSIGN(const bool ranks, HoldsMegatronRanks(directory));
+  see(!metadata.empty(), "dcp", "DCP metadata");
+  see(ranks, "megatron", "mp_rank_* directories");
   see(!hf.names.empty(), "hf", hf.evidence);
   if (kinds.empty())
     return std::unexpected(TellWhatDirectoryIs(path, directory, CheckpointsBelow(directory)));
@@ -93,10 +95,12 @@ Result<std::string> DetectKind(const std::string& path, const fs::path& director
 
 Result<std::unique_ptr<Source>> OpenThere(const std::string& path, const std::string& from) {
   fs::path place = path;
-  std::error_code code;
-  if (!fs::exists(place, code)) return std::unexpected(TellWhatIsMissing(path));
-  if (!fs::is_directory(place, code)) return OpenFile(place, from);
-  if (!HoldsCheckpoint(place) && fs::exists(place / kTracker, code)) {
+  RESHARD_ASSIGN(const PathKind there, KindAt(place));
+  if (there == PathKind::kNothing) return std::unexpected(TellWhatIsMissing(path));
+  if (there != PathKind::kDirectory) return OpenFile(place, from);
+  RESHARD_ASSIGN(const bool itself, HoldsCheckpoint(place));
+  RESHARD_ASSIGN(const PathKind tracker, KindAt(place / kTracker));
+  if (!itself && tracker != PathKind::kNothing) {
     RESHARD_ASSIGN(place, FollowTracker(place));
   }
 

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "cli/files.h"
+#include "cli/interrupt.h"
 #include "cli/json.h"
 #include "reshard/text.h"
 
@@ -101,6 +102,7 @@ Result<> ConvertAndReport(const ConvertRequest& request, const std::string& plan
                 .help = "source, assets or recipe have changed since: make the plan again"});
     if (!saying.quiet)
       Say(fmt::format("recipe {}: {}\n", Printable(plan.recipe), Printable(plan.recipe_why)));
+    StopGently();
     auto done = conversion->Run(options, reporter);
     if (!done) return std::unexpected(std::move(done).error());
     summary = std::move(*done);

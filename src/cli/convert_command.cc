@@ -9,6 +9,9 @@
 namespace reshard::cli {
 namespace {
 
+// With a line of some 300 bytes for each tensor, this is a plan of half a million.
+constexpr uint64_t kMaxPlanBytes = uint64_t{160} << 20;
+
 struct Options {
   RequestOptions request;
   RunningOptions running;
@@ -21,7 +24,7 @@ struct Options {
 // With --plan, the request comes from the file; only where to read and write may be said anew.
 Result<ConvertRequest> RequestOf(const Options& options, std::string* plan_id) {
   if (options.plan.empty()) return options.request.Parse();
-  const auto text = ReadFile(options.plan);
+  const auto text = ReadFile(options.plan, kMaxPlanBytes);
   if (!text) return std::unexpected(text.error());
   auto stored = ParsePlanJson(*text, options.plan);
   if (!stored) return std::unexpected(std::move(stored).error());

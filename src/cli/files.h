@@ -1,37 +1,27 @@
 #ifndef RESHARD_CLI_FILES_H_
 #define RESHARD_CLI_FILES_H_
 
+#include <fmt/format.h>
+
 #include <fstream>
-#include <sstream>
 #include <string>
 
+#include "io/file.h"
 #include "reshard/error.h"
 #include "reshard/local_path.h"
 
 namespace reshard::cli {
 
-/// A small file that was named on the command line.
-inline Result<std::string> ReadFile(const std::string& path) {
+/// A file that was named on the command line; refused where it is larger than `most` bytes. A plain
+/// file: what waits for a writer (`<(...)`) would keep Ctrl-C waiting, too.
+inline Result<std::string> ReadFile(const std::string& path, uint64_t most) {
   if (auto local = CheckIsLocal(path, PathUse::kRead); !local) return std::unexpected(local.error());
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  if (file) return text.str();
-  return std::unexpected(Error{
-      .kind = ErrorKind::kUsage, .file = path, .found = "this file cannot be read"});
-}
-
-/// The same; of a file with more than `most` bytes only the first `most` + 1.
-inline Result<std::string> ReadFile(const std::string& path, size_t most) {
-  if (auto local = CheckIsLocal(path, PathUse::kRead); !local) return std::unexpected(local.error());
-  std::ifstream file(path, std::ios::binary);
-  std::string text(most + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(file.gcount()));
-  // A directory opens, but cannot be read; an empty file ends at once.
-  if (file || file.eof()) return text;
-  return std::unexpected(Error{
-      .kind = ErrorKind::kUsage, .file = path, .found = "this file cannot be read"});
+  auto text = ReadTextFile(path, most);
+  if (text) return text;
+  Error error = std::move(text).error();
+  error.kind = ErrorKind::kUsage;
+  error.expected = fmt::format("a plain file of at most {} bytes", most);
+  return std::unexpected(std::move(error));
 }
 
 inline Result<> WriteFile(const std::string& path, const std::string& text) {

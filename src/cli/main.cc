@@ -1,7 +1,13 @@
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
-#include <cstdio>
+#include <cerrno>
+#include <cstring>
 #include <exception>
+#include <new>
 #include <span>
+#include <sstream>
 #include <string_view>
 
 #include <CLI/CLI.hpp>
@@ -58,7 +64,10 @@ int Run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {
-    return app.exit(success);
+    std::ostringstream text;
+    app.exit(success, text, text);
+    Print(text.str());
+    return 0;
   } catch (const CLI::ParseError& fault) {
     // A subcommand is also missing where its name was misspelt.
     const Unknown what = !app.remaining(true).empty() ? DescribeUnknown(app) : Unknown{.found = fault.what()};
@@ -70,8 +79,6 @@ int Run(int argc, char** argv) {
   }
   CatchInterrupts();
   const Result<> done = chosen();
-  if (std::fflush(stdout) != 0 && done)
-    return ExitCode(ErrorKind::kDestination);  // Nobody reads what was printed.
   if (done) return 0;
   PrintError(done.error());
   const std::span arguments(argv, static_cast<size_t>(argc));
@@ -80,21 +87,49 @@ int Run(int argc, char** argv) {
   return ExitCode(done.error().kind);
 }
 
+// Where standard input, output or error is closed, the first files that the program opens would get
+// their numbers: what is printed would be written into a checkpoint.
+void KeepStandardDescriptors() {
+  for (const int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(number, F_GETFD) < 0) ::open("/dev/null", O_RDONLY);  // gets the lowest number
+}
+
+// What the command has come to, once its output is where it belongs.
+int Finish(int code) {
+  const int error_number = FlushOutput();
+  // A reader that has gone, as `head` does, has what it wanted.
+  if (error_number == 0 || error_number == EPIPE || code != 0) return code;
+  PrintError({.kind = ErrorKind::kDestination,
+              .found = fmt::format("standard output cannot be written: {}",
+                                   std::strerror(error_number)),
+              .help = "free some space where it leads, or send it elsewhere"});
+  return ExitCode(ErrorKind::kDestination);
+}
+
+int RunAndFinish(int argc, char** argv) {
+  try {
+    return Finish(Run(argc, argv));
+  } catch (const std::bad_alloc&) {
+    // Nothing here may allocate.
+    Say("error[partial]: there is not enough memory\n"
+        "  help      free some, or lower --jobs and --memory, and run the same command again\n");
+    return ExitCode(ErrorKind::kPartial);
+  } catch (const std::exception& fault) {
+    PrintError({.kind = ErrorKind::kInternal,
+                .found = fault.what(),
+                .help = "this is a defect of reshard: please report it"});
+    return ExitCode(ErrorKind::kInternal);
+  }
+}
+
 }  // namespace
 }  // namespace reshard::cli
 
 int main(int argc, char** argv) {
+  reshard::cli::KeepStandardDescriptors();
   try {
-    return reshard::cli::Run(argc, argv);
+    return reshard::cli::RunAndFinish(argc, argv);
   } catch (const std::bad_alloc&) {
-    reshard::cli::PrintError({.kind = reshard::ErrorKind::kPartial,
-                              .found = "there is not enough memory",
-                              .help = "free some, or lower --jobs"});
-    return reshard::ExitCode(reshard::ErrorKind::kPartial);
-  } catch (const std::exception& fault) {
-    reshard::cli::PrintError({.kind = reshard::ErrorKind::kInternal,
-                              .found = fault.what(),
-                              .help = "this is a defect of reshard: please report it"});
-    return reshard::ExitCode(reshard::ErrorKind::kInternal);
+    return reshard::ExitCode(reshard::ErrorKind::kPartial);  // not even enough to say why
   }
 }

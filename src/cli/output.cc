@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <cstdio>
 
 #include <fmt/format.h>
@@ -16,6 +18,9 @@ namespace {
 constexpr auto kLineInterval = std::chrono::seconds(30);
 constexpr auto kJsonInterval = std::chrono::seconds(1);
 constexpr size_t kMaxWarnings = 20;
+
+// stdio notes that a write to stdout has failed, but not why.
+int output_error = 0;
 
 std::string FormatSeconds(double seconds) {
   const auto whole = static_cast<uint64_t>(std::clamp(seconds, 0.0, 359999.0));
@@ -37,7 +42,16 @@ std::string Describe(const Progress& progress) {
 
 }  // namespace
 
-void Print(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+void Print(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) < text.size() && output_error == 0)
+    output_error = errno;
+}
+
+int FlushOutput() {
+  if (std::fflush(stdout) != 0 && output_error == 0) output_error = errno;
+  return output_error;
+}
+
 void Say(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stderr); }
 
 void PrintError(const Error& error) {
@@ -52,8 +66,12 @@ ConsoleReporter::ConsoleReporter(Verbosity verbosity, bool json)
 
 ConsoleReporter::~ConsoleReporter() {
   ClearBar();
-  if (held_back_ > 0)
-    Say(fmt::format("warning: {} more like these; -v shows them all\n", held_back_));
+  if (held_back_ == 0) return;
+  // Without allocating: it may be the lack of memory that brings us here.
+  std::array<char, 80> text;
+  const auto end = fmt::format_to_n(text.data(), text.size(),
+                                    "warning: {} more like these; -v shows them all\n", held_back_);
+  Say({text.data(), end.size});
 }
 
 void ConsoleReporter::ClearBar() {
@@ -67,7 +85,7 @@ void ConsoleReporter::OnProgress(const Progress& progress) {
   if (json_) {
     if (now - last_ < kJsonInterval && progress.bytes_done < progress.bytes_total) return;
     Print(ProgressJson(progress) + "\n");
-    std::fflush(stdout);
+    FlushOutput();
   } else if (terminal_) {
     constexpr size_t kWidth = 28;
     const size_t filled =

@@ -16,6 +16,10 @@ enum class Verbosity { kQuiet, kNormal, kVerbose };
 /// Data: goes to standard output.
 void Print(std::string_view text);
 
+/// Gives the system what has been printed. The errno of the first part that could not be written, be
+/// it this or an earlier one; 0 where all was.
+int FlushOutput();
+
 /// All else: goes to standard error.
 void Say(std::string_view text);
 

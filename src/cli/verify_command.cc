@@ -5,7 +5,6 @@
 #include "cli/commands.h"
 #include "cli/json.h"
 #include "cli/request_options.h"
-#include "cli/interrupt.h"
 #include "reshard/text.h"
 
 namespace reshard::cli {
@@ -23,7 +22,7 @@ std::function<Result<>()> DeclareVerify(CLI::App& app) {
     Result<VerifyReport> report;
     {
       ConsoleReporter reporter(options->saying.verbosity(), options->saying.json);
-      report = Verify(options->directory, {.cancelled = &Interrupted()}, reporter);
+      report = Verify(options->directory, {}, reporter);
     }
     if (!report) return std::unexpected(std::move(report).error());
     if (options->saying.json) Print(VerifyJson(*report) + "\n");

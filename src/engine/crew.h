@@ -22,7 +22,8 @@ struct Crew {
   /// Does steps 0 to `count` - 1, each once, in any order, begun in this one. Each thread asks
   /// `make_worker` for what it does steps with. Steps that run long look at `*stop`, which becomes
   /// true when there is no more use in going on. The error is the first one met; kInterrupted where
-  /// `*cancelled` became true.
+  /// `*cancelled` became true. What a worker throws (std::bad_alloc) is thrown here, when all have
+  /// ended. Where the system gives fewer threads, those do it all, failing that the calling one.
   Result<> Run(uint64_t count, std::atomic<bool>* stop,
                const std::function<StepFn()>& make_worker) const;
 };

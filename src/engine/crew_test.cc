@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -115,6 +116,31 @@ TEST_P(CrewTest, WhoWatchesMayCancel) {
   const auto done = crew.Run(1'000'000, &stop_, [&]() -> StepFn { return step; });
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().kind, ErrorKind::kInterrupted);
+}
+
+TEST_P(CrewTest, WhatAWorkerThrowsIsThrownToTheCaller) {
+  std::atomic<uint64_t> begun = 0;
+  const Crew crew{.jobs = GetParam()};
+  const auto step = [&](uint64_t number) -> Result<> {
+    ++begun;
+    if (number == 10) throw std::bad_alloc();
+    return {};
+  };
+  EXPECT_THROW((void)crew.Run(1'000'000'000, &stop_, [&]() -> StepFn { return step; }),
+               std::bad_alloc);
+  EXPECT_TRUE(stop_);
+  EXPECT_THROW((void)crew.Run(1, &cancelled_, []() -> StepFn { throw std::bad_alloc(); }),
+               std::bad_alloc);
+}
+
+TEST_P(CrewTest, WhatWatchingThrowsEndsTheWork) {
+  const Crew crew{.jobs = GetParam(), .watch = [] { throw std::bad_alloc(); }};
+  const auto step = [&](uint64_t) -> Result<> {
+    while (!stop_) std::this_thread::yield();
+    return {};
+  };
+  EXPECT_THROW((void)crew.Run(1'000'000, &stop_, [&]() -> StepFn { return step; }),
+               std::bad_alloc);
 }
 
 }  // namespace

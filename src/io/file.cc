@@ -59,7 +59,8 @@ Error SystemError(ErrorKind kind, const std::string& path, std::string_view what
 }
 
 Result<std::unique_ptr<InputFile>> InputFile::Open(const std::filesystem::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // A FIFO would wait for a writer: it is opened at once, and then refused.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0)
     return std::unexpected(SystemError(ErrorKind::kSource, path.string(), "open", errno));
   struct stat info;

@@ -1,6 +1,7 @@
 #include "recipe/model_config.h"
 
 #include <algorithm>
+#include <array>
 
 #include <fmt/format.h>
 #include <simdjson.h>
@@ -17,7 +18,7 @@ struct ModelConfig::Reader {
   ModelConfig& config;
 
   void Object(const dom::object& object, const std::string& path, int depth) {
-    config.objects_.push_back(path);
+    config.objects_.insert(path);
     for (const auto field : object) {
       const std::string name(field.key);
       Value(field.value, path.empty() ? name : path + "." + name, depth);
@@ -67,18 +68,22 @@ namespace {
 
 // Python writes NaN and Infinity, which JSON has not; no size is one of them. Texts stay as they are.
 std::string WithoutNotNumbers(std::string_view json) {
-  std::string out(json);
+  std::string out;
+  out.reserve(json.size() + json.size() / 3);  // "NaN" becomes the longer "null"
   bool in_text = false;
-  for (size_t at = 0; at < out.size(); ++at) {
-    if (in_text && out[at] == '\\') {
-      ++at;
-    } else if (out[at] == '"') {
-      in_text = !in_text;
-    } else if (!in_text) {
-      for (std::string_view word : {"-Infinity", "Infinity", "NaN"})
-        if (std::string_view(out).substr(at, word.size()) == word)
-          out.replace(at, word.size(), "null");
+  while (!json.empty()) {
+    const auto is_next = [&](std::string_view word) { return json.starts_with(word); };
+    constexpr std::array<std::string_view, 3> kWords = {"-Infinity", "Infinity", "NaN"};
+    const auto* word = in_text ? kWords.end() : std::ranges::find_if(kWords, is_next);
+    if (word != kWords.end()) {
+      out += "null";
+      json.remove_prefix(word->size());
+      continue;
     }
+    const size_t taken = in_text && json[0] == '\\' ? std::min<size_t>(2, json.size()) : 1;
+    if (json[0] == '"') in_text = !in_text;
+    out += json.substr(0, taken);
+    json.remove_prefix(taken);
   }
   return out;
 }
@@ -113,7 +118,7 @@ const std::vector<int64_t>* ModelConfig::List(std::string_view path) const {
 }
 
 bool ModelConfig::HasObject(std::string_view path) const {
-  return std::ranges::find(objects_, path) != objects_.end();
+  return objects_.contains(path);
 }
 
 }  // namespace reshard

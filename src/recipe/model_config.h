@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,7 +44,7 @@ class ModelConfig {
   std::string file_;
   std::map<std::string, int64_t, std::less<>> numbers_;
   std::map<std::string, std::vector<int64_t>, std::less<>> lists_;
-  std::vector<std::string> objects_;
+  std::set<std::string, std::less<>> objects_;
   std::vector<std::string> architectures_;
 };
 

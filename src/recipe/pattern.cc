@@ -1,6 +1,7 @@
 #include "recipe/pattern.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <set>
 #include <utility>
@@ -34,6 +35,8 @@ Result<Pattern> Pattern::Parse(std::string_view text) {
     if (text[at] != '{') {
       const size_t end = std::min(text.find_first_of("{}", at), text.size());
       pattern.pieces_.push_back({Piece::Kind::kLiteral, std::string(text.substr(at, end - at))});
+      for (char c : pattern.pieces_.back().text)
+        pattern.steps_.push_back({Piece::Kind::kLiteral, c, false});
       at = end;
       continue;
     }
@@ -53,38 +56,70 @@ Result<Pattern> Pattern::Parse(std::string_view text) {
       return std::unexpected(PatternError(text, "two captures with nothing between them"));
     pattern.pieces_.push_back(
         {any ? Piece::Kind::kAny : Piece::Kind::kComponent, std::string(name)});
+    pattern.steps_.push_back({pattern.pieces_.back().kind, 0, true});
     at = close + 1;
   }
   return pattern;
 }
 
-// Bounded by the pattern's captures, of which there are few: names are short, and a component
-// capture never looks past the next dot.
-bool Pattern::MatchFrom(std::string_view name, size_t piece, Captures* captures) const {
-  if (piece == pieces_.size()) return name.empty();
-  const Piece& current = pieces_[piece];
-  if (current.kind == Piece::Kind::kLiteral)
-    return name.starts_with(current.text) &&
-           MatchFrom(name.substr(current.text.size()), piece + 1, captures);
-  const size_t limit = current.kind == Piece::Kind::kAny
-                           ? name.size()
-                           : std::min(name.find('.'), name.size());
-  if (piece + 1 == pieces_.size()) {
-    if (name.empty() || limit != name.size()) return false;
-    (*captures)[current.text] = name;
-    return true;
+// Walks `name` from `at` through pieces, none of them a `*`, taking as little as it can: where the
+// walk ends, if it can be walked. The pattern's last piece must end with the name.
+//
+// Nothing that was taken needs to be given back. A capture ends where the literal behind it stands
+// first; were that literal to stand once more before the next dot, the next capture could take all
+// up to there as well: "a_b_c" as {x}_{y} is "a" and "b_c". So this is linear.
+std::optional<size_t> Pattern::Walk(std::string_view name, size_t at, size_t first, size_t last,
+                                    Spans* spans) const {
+  for (size_t i = first; i < last; ++i) {
+    const Piece& piece = pieces_[i];
+    if (piece.kind == Piece::Kind::kLiteral) {
+      if (!name.substr(at).starts_with(piece.text)) return std::nullopt;
+      at += piece.text.size();
+      continue;
+    }
+    const size_t dot = std::min(name.find('.', at), name.size());
+    const std::string_view behind = i + 1 < last ? pieces_[i + 1].text : std::string_view();
+    size_t end = name.size() - behind.size();  // where it ends if these are the pattern's last pieces
+    if (i + 2 < pieces_.size()) end = name.substr(0, dot + behind.size()).find(behind, at + 1);
+    if (behind.size() > name.size() || end == std::string_view::npos || end <= at || end > dot)
+      return std::nullopt;
+    spans->emplace_back(&piece, name.substr(at, end - at));
+    at = end;
   }
-  for (size_t length = 1; length <= limit; ++length) {
-    if (!MatchFrom(name.substr(length), piece + 1, captures)) continue;
-    (*captures)[current.text] = name.substr(0, length);
-    return true;
+  if (last == pieces_.size() && at != name.size()) return std::nullopt;
+  return at;
+}
+
+// The same from a `*` on: of the places where the literal behind it stands, the first from which the
+// rest can be walked. A place without a dot since the last one that failed would fail likewise.
+bool Pattern::WalkFromWide(std::string_view name, size_t at, size_t wide, Spans* spans) const {
+  const Piece& piece = pieces_[wide];
+  const size_t known = spans->size();
+  const std::string_view behind = wide + 1 < pieces_.size() ? pieces_[wide + 1].text : "";
+  size_t end = at + 1;
+  if (wide + 2 >= pieces_.size())
+    end = name.size() < behind.size() ? 0 : std::max(end, name.size() - behind.size());
+  for (end = name.find(behind, end); end != std::string_view::npos && end > at;
+       end = name.find(behind, end)) {
+    spans->emplace_back(&piece, name.substr(at, end - at));
+    if (Walk(name, end, wide + 1, pieces_.size(), spans)) return true;
+    spans->resize(known);
+    const size_t dot = name.find('.', end + behind.size());
+    if (dot == std::string_view::npos) return false;
+    end = dot - behind.size() + 1;
   }
   return false;
 }
 
 std::optional<Captures> Pattern::Match(std::string_view name) const {
+  const auto wide = static_cast<size_t>(
+      std::ranges::find(pieces_, Piece::Kind::kAny, &Piece::kind) - pieces_.begin());
+  Spans spans;
+  const auto at = Walk(name, 0, 0, wide, &spans);
+  if (!at) return std::nullopt;
+  if (wide < pieces_.size() && !WalkFromWide(name, *at, wide, &spans)) return std::nullopt;
   Captures captures;
-  if (!MatchFrom(name, 0, &captures)) return std::nullopt;
+  for (const auto& [piece, span] : spans) captures.emplace(piece->text, span);
   return captures;
 }
 
@@ -128,30 +163,18 @@ size_t Pattern::Distance(std::string_view name) const {
 }
 
 bool Pattern::Overlap(const Pattern& a, const Pattern& b) {
-  // Most pairs differ in the text before the first capture already.
+  // Most pairs differ in the text before the first capture already, or in that behind the last.
   const auto head = [](const Pattern& pattern) {
     return std::string_view(pattern.text_).substr(0, pattern.text_.find('{'));
   };
-  const size_t common = std::min(head(a).size(), head(b).size());
-  if (head(a).substr(0, common) != head(b).substr(0, common)) return false;
-  // Each pattern as a chain of steps, one character each; a repeating step may also stay. The two
-  // overlap where both chains can be walked to their ends together.
-  struct Step {
-    Piece::Kind kind;
-    char character;
-    bool repeats;
+  const auto tail = [](const Pattern& pattern) {
+    return std::string_view(pattern.text_).substr(pattern.text_.rfind('}') + 1);
   };
-  const auto steps = [](const Pattern& pattern) {
-    std::vector<Step> out;
-    for (const Piece& piece : pattern.pieces_) {
-      if (piece.kind != Piece::Kind::kLiteral) {
-        out.push_back({piece.kind, 0, true});
-        continue;
-      }
-      for (char c : piece.text) out.push_back({piece.kind, c, false});
-    }
-    return out;
-  };
+  const size_t front = std::min(head(a).size(), head(b).size());
+  if (head(a).substr(0, front) != head(b).substr(0, front)) return false;
+  const size_t back = std::min(tail(a).size(), tail(b).size());
+  if (tail(a).substr(tail(a).size() - back) != tail(b).substr(tail(b).size() - back)) return false;
+  // The two overlap where both chains of steps can be walked to their ends together.
   const auto meet = [](const Step& x, const Step& y) {
     if (x.kind == Piece::Kind::kLiteral && y.kind == Piece::Kind::kLiteral)
       return x.character == y.character;
@@ -162,8 +185,13 @@ bool Pattern::Overlap(const Pattern& a, const Pattern& b) {
     return true;
   };
   // Row i: how far along b, where i steps of a are walked. Nearly always that is one place.
-  const std::vector<Step> xs = steps(a), ys = steps(b);
-  std::vector<char> row(ys.size() + 1, false), next(ys.size() + 1, false);
+  const std::vector<Step>&xs = a.steps_, &ys = b.steps_;
+  // Two rows, without allocating for the usual pattern: recipes compare each with each other.
+  const size_t width = ys.size() + 1;
+  std::array<char, 256> few{};
+  std::vector<char> many(2 * width > few.size() ? 2 * width : 0, false);
+  char* row = many.empty() ? few.data() : many.data();
+  char* next = row + width;
   row[0] = true;
   for (size_t i = 0, first = 0, last = 0; i < xs.size(); ++i) {
     size_t next_first = ys.size() + 1, next_last = 0;

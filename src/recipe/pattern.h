@@ -46,10 +46,22 @@ class Pattern {
     std::string text;  // the literal, or the capture's name
     bool operator==(const Piece&) const = default;
   };
-  bool MatchFrom(std::string_view name, size_t piece, Captures* captures) const;
+  // What each capture of the pieces from `first` to `last` stands for, in their order.
+  using Spans = std::vector<std::pair<const Piece*, std::string_view>>;
+  std::optional<size_t> Walk(std::string_view name, size_t at, size_t first, size_t last,
+                             Spans* spans) const;
+  bool WalkFromWide(std::string_view name, size_t at, size_t wide, Spans* spans) const;
+
+  // The pattern as a chain of steps, one character each; one that repeats may also stay.
+  struct Step {
+    Piece::Kind kind;
+    char character;
+    bool repeats;
+  };
 
   std::string text_;
   std::vector<Piece> pieces_;
+  std::vector<Step> steps_;
 };
 
 }  // namespace reshard

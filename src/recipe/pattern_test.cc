@@ -4,6 +4,7 @@
 #include <rapidcheck.h>
 
 #include <algorithm>
+#include <regex>
 
 #include "recipe/regex.h"
 
@@ -23,6 +24,56 @@ TEST(PatternTest, ComponentAndWideCaptures) {
   EXPECT_FALSE(pattern.Match("model.layers..x.weight"));
   EXPECT_FALSE(P("a.{x}").Match("a.b.c"));
   EXPECT_FALSE(P("a.{x*}").Match("a."));
+}
+
+// The standard library's regular expressions, lazy, resolve ambiguity to the left by trying all ways.
+TEST(PatternTest, CapturesAreThoseOfALazyRegularExpression) {
+  EXPECT_TRUE(rc::check([] {
+    const auto pieces = *rc::gen::container<std::vector<std::string>>(
+        *rc::gen::inRange<size_t>(1, 8), rc::gen::element<std::string>("a", ".", "b", "a.", "?", "*"));
+    std::string text, expression, name;
+    const auto some = [](auto... letters) {
+      return *rc::gen::container<std::string>(*rc::gen::inRange<size_t>(0, 4),
+                                              rc::gen::element(letters...));
+    };
+    size_t captures = 0;
+    bool wide = false;
+    for (const std::string& piece : pieces) {
+      const bool is_capture = (piece == "?" || (piece == "*" && !wide)) && !text.ends_with('}');
+      if (!is_capture) {
+        const std::string literal = piece == "?" || piece == "*" ? "b" : piece;
+        text += literal;
+        name += literal;
+        for (char c : literal) expression += std::string("[") + c + "]";
+        continue;
+      }
+      wide = wide || piece == "*";
+      text += "{c" + std::to_string(captures++) + (piece == "*" ? "*}" : "}");
+      expression += piece == "*" ? "([^]+?)" : "([^.]+?)";
+      name += piece == "*" ? some('a', 'b', '.') : some('a', 'a', 'b');
+    }
+    std::smatch expected;
+    const bool matches = std::regex_match(name, expected, std::regex(expression));
+    const auto found = P(text).Match(name);
+    RC_TAG(matches, captures);
+    RC_ASSERT(found.has_value() == matches);
+    for (size_t i = 0; matches && i < captures; ++i)
+      RC_ASSERT(found->at("c" + std::to_string(i)) == expected[i + 1].str());
+  }));
+}
+
+// Each took exponential time, as a name that fits all but its end.
+TEST(PatternTest, ManyCapturesInOneComponent) {
+  std::string many = "{c}", between = "{c}";
+  for (int i = 0; i < 40; ++i) {
+    many += "_{c" + std::to_string(i) + "}";
+    between += "_{d" + std::to_string(i) + "}";
+  }
+  const std::string name(2000, '_');
+  EXPECT_FALSE(P(many + ".x").Match(name));
+  EXPECT_FALSE(P("{rest*}_" + between + ".x").Match(name));
+  EXPECT_TRUE(P("{rest*}_" + between).Match(name));
+  EXPECT_TRUE(P(many).Match(name));
 }
 
 TEST(PatternTest, RefusesWhatIsAmbiguousOrUnbalanced) {

@@ -15,6 +15,8 @@ namespace {
 
 constexpr int kMaxIncludes = 64;
 constexpr size_t kMaxRules = 10'000;
+// Each is compared with each other.
+constexpr size_t kMaxPatterns = 4 * kMaxRules;
 
 std::string Both(const std::string& a, const std::string& b) {
   return a.empty() ? b : b.empty() ? a : fmt::format("({}) and ({})", a, b);
@@ -358,6 +360,9 @@ class Recipe::Reader {
         patterns.push_back(std::move(*pattern));
       }
     }
+    pattern_count_ += patterns.size();
+    if (pattern_count_ > kMaxPatterns)
+      return std::unexpected(fields.Fault(nullptr, "too many names in all rules together"));
     if (patterns.empty()) return patterns;
     const auto captures = Captured({patterns[0]});
     for (const Pattern& pattern : patterns)
@@ -490,6 +495,7 @@ class Recipe::Reader {
 
   Recipe& recipe_;
   const PartText& part_text_;
+  size_t pattern_count_ = 0;
   std::vector<std::string> places_;
   std::vector<std::string> alias_places_;
   size_t tables_ = 0;

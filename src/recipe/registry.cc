@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include "base/try.h"
+#include "io/directory.h"
 #include "recipe/embedded_recipes.h"
 #include "recipe/recipe.h"
 #include "recipe/toml_fields.h"
@@ -36,8 +37,8 @@ Result<Recipe> ReadRecipeFile(const std::string& path) {
   RESHARD_ASSIGN(const std::string text, ReadText(path));
   return Recipe::Parse(text, path, [&](const std::string& name) -> Result<std::string> {
     const fs::path beside = fs::path(path).parent_path() / (name + ".toml");
-    std::error_code code;
-    return fs::exists(beside, code) ? ReadText(beside) : EmbeddedPart(name);
+    RESHARD_ASSIGN(const PathKind kind, KindAt(beside, ErrorKind::kUsage));
+    return kind == PathKind::kNothing ? EmbeddedPart(name) : ReadText(beside);
   });
 }
 
@@ -121,9 +122,11 @@ const Recipe& HubNames() {
 Result<Recipe> LoadRecipe(const std::string& name) {
   for (const Recipe& recipe : BuiltInRecipes())
     if (recipe.name() == name) return recipe;
-  std::error_code code;
-  if (name.ends_with(".toml") || (name.contains('/') && fs::exists(name, code)))
-    return ReadRecipeFile(name);
+  if (name.ends_with(".toml")) return ReadRecipeFile(name);
+  if (name.contains('/')) {
+    RESHARD_ASSIGN(const PathKind kind, KindAt(name, ErrorKind::kUsage));
+    if (kind != PathKind::kNothing) return ReadRecipeFile(name);
+  }
   return std::unexpected(NoSuchRecipe(name));
 }
 

@@ -1,17 +1,64 @@
 #include "recipe/toml_fields.h"
 
 #include <algorithm>
-#include <fstream>
+#include <optional>
 
 #include <fmt/format.h>
 
 #include "base/try.h"
+#include "io/file.h"
 #include "reshard/local_path.h"
 
 namespace reshard {
+namespace {
+
+constexpr size_t kMaxKeyParts = 32;
+constexpr uint64_t kMaxBytes = uint64_t{16} << 20;
+
+// Behind the string that begins at `at`, with "..." or '...', or tripled quotes to span lines.
+size_t EndOfString(std::string_view text, size_t at) {
+  const char quote = text[at];
+  const std::string tripled(3, quote);
+  const bool wide = text.substr(at).starts_with(tripled);
+  for (at += wide ? 3 : 1; at < text.size(); ++at) {
+    if (text[at] == '\\' && quote == '"')
+      ++at;
+    else if (wide && text.substr(at).starts_with(tripled))  // two more may belong to it
+      return std::min(text.find_first_not_of(quote, at + 3), std::min(at + 5, text.size()));
+    else if (!wide && (text[at] == quote || text[at] == '\n'))
+      return at + 1;
+  }
+  return text.size();
+}
+
+// The line in which a key has too many parts. The library descends into "a.b.c" by recursion, as deep
+// as there are parts, and so must not see such a key at all.
+std::optional<size_t> LineOfDeepKey(std::string_view text) {
+  size_t parts = 1, end = 0;
+  for (size_t at = 0; at < text.size(); at = end) {
+    end = at + 1;
+    if (text[at] == '"' || text[at] == '\'')
+      end = EndOfString(text, at);
+    else if (text[at] == '#')
+      end = std::min(text.find_first_of("\n\v\f\r", at), text.size());
+    else if (std::string_view("=,[]{}\n").contains(text[at]))
+      parts = 1;
+    else if (text[at] == '.' && ++parts > kMaxKeyParts)
+      return 1 + static_cast<size_t>(std::ranges::count(text.substr(0, at), '\n'));
+  }
+  return std::nullopt;
+}
+
+}  // namespace
 
 // Debian's build of the library reports faults by exception; none leaves this function.
 Result<toml::table> ParseToml(std::string_view text, const std::string& origin) {
+  if (const auto line = LineOfDeepKey(text))
+    return std::unexpected(
+        Error{.kind = ErrorKind::kUsage,
+              .file = fmt::format("{}:{}", origin, *line),
+              .found = fmt::format("a key has more than {} parts", kMaxKeyParts),
+              .expected = "a key with a few dots, such as text.layers"});
   try {
     return toml::parse(text);
   } catch (const toml::parse_error& fault) {
@@ -24,18 +71,13 @@ Result<toml::table> ParseToml(std::string_view text, const std::string& origin) 
 
 Result<std::string> ReadTomlText(const std::string& path, std::string_view what) {
   RESHARD_TRY(CheckIsLocal(path, PathUse::kRead));
-  constexpr std::streamsize kMaxBytes = std::streamsize{16} << 20;
-  std::ifstream file(path, std::ios::binary);
-  std::string text(kMaxBytes + 1, '\0');
-  file.read(text.data(), kMaxBytes + 1);
-  // Only a file that ends before the limit was read whole; a directory opens, and does not end.
-  if (!file.eof())
-    return std::unexpected(Error{.kind = ErrorKind::kUsage,
-                                 .file = path,
-                                 .found = fmt::format("this {} cannot be read", what),
-                                 .expected = "a TOML file of at most 16 MiB"});
-  text.resize(static_cast<size_t>(file.gcount()));
-  return text;
+  auto text = ReadTextFile(path, kMaxBytes);
+  if (text) return text;
+  return std::unexpected(
+      Error{.kind = ErrorKind::kUsage,
+            .file = path,
+            .found = fmt::format("this {} cannot be read: {}", what, text.error().found),
+            .expected = "a TOML file of at most 16 MiB"});
 }
 
 std::string TomlFields::place() const {

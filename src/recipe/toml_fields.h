@@ -14,7 +14,8 @@
 
 namespace reshard {
 
-/// Parses TOML; a fault is an error of kind kUsage that names `origin` and the line.
+/// Parses TOML; a fault is an error of kind kUsage that names `origin` and the line. So is a dotted
+/// key of more than 32 parts, which make a table within a table each.
 Result<toml::table> ParseToml(std::string_view text, const std::string& origin);
 
 /// The text of a TOML file of at most 16 MiB, which messages call a `what`. Errors are of kind kUsage.

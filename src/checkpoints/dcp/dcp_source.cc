@@ -14,6 +14,7 @@
 #include "formats/dcp/dcp_metadata.h"
 #include "formats/dcp/state_dict_paths.h"
 #include "formats/safetensors/safetensors.h"
+#include "io/directory.h"
 #include "recipe/regex.h"
 #include "view/lower.h"
 #include "view/shape_text.h"
@@ -271,32 +272,33 @@ class DcpSource final : public FileSource {
 
 }  // namespace
 
-std::vector<std::string> FindDcpMetadata(const fs::path& directory) {
-  std::error_code code;
-  if (fs::is_regular_file(directory / ".metadata", code)) return {".metadata"};
-  std::vector<std::string> names;
-  for (const fs::directory_entry& entry : fs::directory_iterator(directory, code)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("__") && name.ends_with(".metadata")) names.push_back(name);
-  }
-  std::ranges::sort(names);
+Result<std::vector<std::string>> FindDcpMetadata(const fs::path& directory) {
+  RESHARD_ASSIGN(const PathKind metadata, KindAt(directory / ".metadata"));
+  if (metadata == PathKind::kFile) return std::vector<std::string>{".metadata"};
+  RESHARD_ASSIGN(std::vector<std::string> names, ListDirectory(directory));
+  std::erase_if(names, [](const std::string& name) {
+    return !name.starts_with("__") || !name.ends_with(".metadata");
+  });
   return names;
 }
 
 Result<std::unique_ptr<Source>> OpenDcpSource(const fs::path& directory) {
-  const fs::path whole = fs::absolute(directory).lexically_normal();
-  const std::vector<std::string> metadata = FindDcpMetadata(whole);
-  if (metadata.empty())
+  RESHARD_ASSIGN(const fs::path whole, AbsolutePath(directory));
+  RESHARD_ASSIGN(const std::vector<std::string> metadata, FindDcpMetadata(whole));
+  if (metadata.empty()) {
+    RESHARD_ASSIGN(const PathKind half, KindAt(whole / ".metadata.tmp"));
+    const bool unfinished = half != PathKind::kNothing;
     return std::unexpected(Error{
         .kind = ErrorKind::kSource,
         .file = directory.string(),
-        .found = fs::exists(whole / ".metadata.tmp")
+        .found = unfinished
                      ? "there is a .metadata.tmp but no .metadata: the save was never finished"
                      : "this directory has no .metadata",
         .expected = "a complete DCP checkpoint",
-        .help = fs::exists(whole / ".metadata.tmp")
+        .help = unfinished
                     ? "take an earlier checkpoint: without its metadata this one cannot be read"
                     : "check the path, or let --from auto tell what is there"});
+  }
   auto source = std::make_unique<DcpSource>(
       whole, metadata.size() == 1 && metadata[0] == ".metadata"
                  ? "a .metadata file"

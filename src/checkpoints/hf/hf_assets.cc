@@ -141,10 +141,13 @@ class ConfigEditor {
 std::optional<std::string> EditConfig(const std::string& json, const ConfigEdits& edits) {
   const auto found = ConfigEditor(json, edits).Find();
   if (!found) return std::nullopt;
-  std::string out = json;
-  for (auto change = found->rbegin(); change != found->rend(); ++change)
-    out.replace(change->span.begin, change->span.length, change->text);
-  return out;
+  std::string out;
+  size_t copied = 0;
+  for (const auto& change : *found) {
+    out.append(json, copied, change.span.begin - copied).append(change.text);
+    copied = change.span.begin + change.span.length;
+  }
+  return out.append(json, copied);
 }
 
 Result<HfAssets> CollectAssets(const fs::path& directory, const ConfigEdits& edits) {

@@ -135,10 +135,8 @@ Result<> CheckFilesOfIndex(const fs::path& directory, const HfFiles& files) {
 }
 
 Result<HfFiles> FindHfFiles(const fs::path& directory) {
-  std::set<std::string> names;
-  std::error_code code;
-  for (const fs::directory_entry& entry : fs::directory_iterator(directory, code))
-    names.insert(entry.path().filename().string());
+  RESHARD_ASSIGN(const std::vector<std::string> listed, ListDirectory(directory));
+  const std::set<std::string> names(listed.begin(), listed.end());
   HfFiles files;
   for (const std::string& name : names)
     if (name.starts_with("shard-") && name.ends_with(".safetensors")) files.names.push_back(name);

@@ -25,7 +25,7 @@ class FindHfFilesTest : public testing::Test {
 TEST_F(FindHfFilesTest, NothingThere) {
   Put({"config.json", "README.md"});
   EXPECT_TRUE(Find().names.empty());
-  EXPECT_TRUE(FindHfFiles(directory_.path() / "none")->names.empty());
+  EXPECT_FALSE(FindHfFiles(directory_.path() / "none"));
 }
 
 // The order in which transformers looks.

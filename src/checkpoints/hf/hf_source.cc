@@ -12,6 +12,7 @@
 #include "checkpoints/hf/hf_index.h"
 #include "checkpoints/torch_save_tensors.h"
 #include "formats/safetensors/safetensors.h"
+#include "io/directory.h"
 #include "view/lower.h"
 
 namespace reshard {
@@ -163,11 +164,11 @@ class HfSource final : public FileSource {
 }  // namespace
 
 Result<std::unique_ptr<Source>> OpenHfSource(const fs::path& path) {
-  const fs::path whole = fs::absolute(path).lexically_normal();
+  RESHARD_ASSIGN(const fs::path whole, AbsolutePath(path));
   HfFiles files;
   fs::path directory = whole;
-  std::error_code code;
-  if (fs::is_regular_file(whole, code)) {
+  RESHARD_ASSIGN(const PathKind kind, KindAt(whole));
+  if (kind == PathKind::kFile) {
     directory = whole.parent_path();
     files.names = {whole.filename().string()};
     files.evidence = "a .safetensors file";

@@ -21,7 +21,7 @@ struct HfFiles {
 };
 
 /// The weight files of `directory`; empty names where it has none. Errors are of kind kSource: a
-/// set of parts with one missing.
+/// set of parts with one missing, a directory that cannot be listed.
 Result<HfFiles> FindHfFiles(const std::filesystem::path& directory);
 
 /// An error of kind kSource where files that the index names are not there: it says which, and how

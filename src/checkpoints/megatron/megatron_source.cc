@@ -18,6 +18,7 @@
 #include "checkpoints/megatron/rank_grid.h"
 #include "checkpoints/megatron/rank_name.h"
 #include "checkpoints/torch_save_tensors.h"
+#include "io/directory.h"
 #include "view/shape_text.h"
 
 namespace reshard {
@@ -53,24 +54,30 @@ Error SourceError(std::string file, std::string found, std::string expected, std
                .help = std::move(help)};
 }
 
+// The directories whose names begin like a rank's, sorted.
+Result<std::vector<std::string>> RankDirectories(const fs::path& directory) {
+  RESHARD_ASSIGN(const std::vector<std::string> names, ListDirectory(directory));
+  std::vector<std::string> ranks;
+  for (const std::string& name : names) {
+    if (!name.starts_with(kRankPrefix)) continue;
+    RESHARD_ASSIGN(const PathKind kind, KindAt(directory / name));
+    if (kind == PathKind::kDirectory) ranks.push_back(name);
+  }
+  return ranks;
+}
+
 Result<std::vector<RankName>> FindRanks(const fs::path& directory) {
   std::vector<RankName> names;
-  std::error_code code;
-  std::error_code ignored;
-  for (fs::directory_iterator at(directory, code); !code && at != fs::directory_iterator();
-       at.increment(code)) {
-    const std::string name = at->path().filename().string();
-    if (!name.starts_with(kRankPrefix) || !at->is_directory(ignored)) continue;
+  RESHARD_ASSIGN(const std::vector<std::string> directories, RankDirectories(directory));
+  for (const std::string& name : directories) {
     auto parsed = megatron::ParseRankName(name);
     if (!parsed)
       return std::unexpected(
-          SourceError(at->path().string(), "this is not how Megatron names the directory of a rank",
+          SourceError((directory / name).string(), "this is not how Megatron names the directory of a rank",
                       "mp_rank_TT, mp_rank_TT_PPP, mp_rank_TT_EEE or mp_rank_TT_PPP_EEE",
                       "rename it, or move it elsewhere if it is no part of the checkpoint"));
     names.push_back(std::move(*parsed));
   }
-  if (code)
-    return std::unexpected(SystemError(ErrorKind::kSource, directory, "list", code.value()));
   if (names.empty())
     return std::unexpected(SourceError(directory.string(),
                                        "there are no directories mp_rank_* here",
@@ -101,10 +108,8 @@ Result<> CheckLayout(const fs::path& directory) {
 
 Result<RankDirectory> ListRank(const fs::path& directory) {
   RankDirectory rank;
-  std::error_code code;
-  for (fs::directory_iterator at(directory, code); !code && at != fs::directory_iterator();
-       at.increment(code)) {
-    const std::string name = at->path().filename().string();
+  RESHARD_ASSIGN(const std::vector<std::string> names, ListDirectory(directory));
+  for (const std::string& name : names) {
     if (std::ranges::find(kFileNames, name) == kFileNames.end()) {
       rank.others.push_back(name);
       continue;
@@ -115,13 +120,10 @@ Result<RankDirectory> ListRank(const fs::path& directory) {
           "one of them", "these are of different saves: keep one of them"));
     rank.model = name;
   }
-  if (code)
-    return std::unexpected(SystemError(ErrorKind::kSource, directory, "list", code.value()));
   if (rank.model.empty())
     return std::unexpected(SourceError(directory.string(), "this rank has no file with its model",
                                        fmt::format("{}", fmt::join(kFileNames, " or ")),
                                        "copy the checkpoint again, with the files of every rank"));
-  std::ranges::sort(rank.others);
   return rank;
 }
 
@@ -250,18 +252,14 @@ class MegatronSource final : public FileSource {
 
 }  // namespace
 
-bool HoldsMegatronRanks(const fs::path& directory) {
-  std::error_code code;
-  std::error_code ignored;
-  for (fs::directory_iterator at(directory, code); !code && at != fs::directory_iterator();
-       at.increment(code))
-    if (at->path().filename().string().starts_with(kRankPrefix) && at->is_directory(ignored))
-      return true;
-  return false;
+Result<bool> HoldsMegatronRanks(const fs::path& directory) {
+  RESHARD_ASSIGN(const std::vector<std::string> names, RankDirectories(directory));
+  return !names.empty();
 }
 
 Result<std::unique_ptr<Source>> OpenMegatronSource(const fs::path& directory) {
-  auto source = std::make_unique<MegatronSource>(fs::absolute(directory).lexically_normal());
+  RESHARD_ASSIGN(const fs::path whole, AbsolutePath(directory));
+  auto source = std::make_unique<MegatronSource>(whole);
   RESHARD_TRY(source->Open());
   return source;
 }

@@ -9,7 +9,8 @@
 namespace reshard {
 
 /// True where the directory holds one whose name begins like that of a Megatron rank, `mp_rank_`.
-bool HoldsMegatronRanks(const std::filesystem::path& directory);
+/// Errors are of kind kSource: a directory that cannot be listed.
+Result<bool> HoldsMegatronRanks(const std::filesystem::path& directory);
 
 /// Opens the directory of one iteration of a Megatron checkpoint (`release`, `iter_0001000`) with
 /// the files of all its ranks; see format.md beside this file. The catalog has each rank's own

@@ -3,6 +3,7 @@
 #include "base/try.h"
 #include "checkpoints/file_source.h"
 #include "checkpoints/torch_save_tensors.h"
+#include "io/directory.h"
 
 namespace reshard {
 namespace {
@@ -33,7 +34,7 @@ class PtSource final : public FileSource {
 }  // namespace
 
 Result<std::unique_ptr<Source>> OpenPtSource(const std::filesystem::path& file) {
-  const std::filesystem::path whole = std::filesystem::absolute(file);
+  RESHARD_ASSIGN(const std::filesystem::path whole, AbsolutePath(file));
   auto source = std::make_unique<PtSource>(whole.parent_path());
   RESHARD_TRY(source->Open(whole.filename().string()));
   return source;

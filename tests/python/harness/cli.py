@@ -24,7 +24,7 @@ RESHARD = Path(
 # Another build of the program, whose outputs must be the same: see scripts/same_bytes.sh.
 OTHER = os.environ.get("RESHARD_OTHER")
 
-OK, NO, USAGE, SOURCE, MAPPING, DESTINATION, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+OK, NO, USAGE, SOURCE, MAPPING, DESTINATION, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 
 
 def run(
