@@ -6,6 +6,8 @@
 
 #include "api/manifest.h"
 #include "base/try.h"
+#include "checkpoints/not_a_checkpoint.h"
+#include "io/directory.h"
 #include "io/file.h"
 #include "reshard/convert.h"
 #include "reshard/local_path.h"
@@ -37,6 +39,8 @@ Result<VerifyReport> Verify(const std::string& directory, const RunOptions& opti
                             Reporter& reporter) {
   RESHARD_TRY(CheckIsLocal(directory, PathUse::kRead));
   const fs::path manifest = fs::path(directory) / kManifestName;
+  RESHARD_ASSIGN(const PathKind there, KindAt(directory));
+  if (there == PathKind::kNothing) return std::unexpected(TellWhatIsMissing(directory));
   std::error_code code;
   if (!fs::exists(manifest, code))
     return std::unexpected(
