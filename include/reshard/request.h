@@ -91,8 +91,12 @@ std::string SourceKindText(const ConvertRequest& request);
 Result<VocabPadding> ParseVocabPadding(std::string_view text);
 std::string VocabPaddingText(const VocabPadding& padding);  ///< empty for none
 
-/// Reads what floating tensors may become: "bfloat16", "float16", "float32". Errors are of kind
-/// kUsage.
+/// The element type of a name as people write it: PyTorch's, with or without "torch.", in any case,
+/// and "bf16", "fp16", "half", "fp32", "float" and their like. Nothing for other words.
+std::optional<DType> ParseDTypeWord(std::string_view text);
+
+/// Reads what floating tensors may become: "bfloat16", "float16", "float32", and what else
+/// ParseDTypeWord takes for them. Errors are of kind kUsage.
 Result<DType> ParseCastType(std::string_view text);
 
 /// Reads "norm=float32": an expression for names, and what those tensors become. Errors are of kind

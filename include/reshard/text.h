@@ -13,9 +13,9 @@ namespace reshard {
 /// a terminal must not obey them.
 std::string Printable(std::string_view text);
 
-/// Bytes from "5GB", "5GiB", "500 kB" or plain digits. Units: B, kB/KB, MB, GB, TB (powers of 1000)
-/// and KiB, MiB, GiB, TiB (powers of 1024); a fraction such as 1.5GB is taken. At least 1. Errors
-/// are of kind kUsage.
+/// Bytes from "5GB", "5G", "5GiB", "500 kB" or plain digits. Units: K, M, G, T (powers of 1000), Ki,
+/// Mi, Gi, Ti (powers of 1024), the first letter in either case, a B behind it or not; a fraction
+/// such as 1.5GB is taken. At least 1. Errors are of kind kUsage.
 Result<uint64_t> ParseByteSize(std::string_view text);
 
 /// Three digits and a decimal unit: "1.20 GB", "512 B".

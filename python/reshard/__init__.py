@@ -8,6 +8,7 @@ dicts; it is the only part that needs PyTorch, together with `reshard.torchtitan
 
 from ._checkpoint import Checkpoint, Dropped, ReadReport, StoredObject, Tensor, open
 from ._convert import (
+    ConvertOptions,
     ConvertReport,
     Plan,
     PlannedFile,
@@ -38,6 +39,7 @@ __version__ = _version()
 __all__ = [
     "AnswerNo",
     "Checkpoint",
+    "ConvertOptions",
     "ConvertReport",
     "DestinationError",
     "Dropped",

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import _core, _errors
 from ._progress import Progress, reporting, warn
+from ._words import DType, dtype_name, names_keywords
 
 Index = SupportsIndex | slice | EllipsisType | tuple[SupportsIndex | slice | EllipsisType, ...]
 
@@ -168,10 +169,11 @@ class Tensor:
         gap = next((i for i, item in enumerate(given) if item is Ellipsis), len(items))
         return [*items[:gap], *[slice(None)] * missing, *items[gap:]]
 
-    def numpy(self, dtype: str | None = None, *, jobs: int = 0) -> np.ndarray[Any, Any]:
+    def numpy(self, dtype: DType | None = None, *, jobs: int = 0) -> np.ndarray[Any, Any]:
         """Its elements, in another of the floating types if asked for."""
-        out = np.empty(self._extent, numpy_type(dtype or self.dtype))
-        self._read(dtype or self.dtype, out.ctypes.data, jobs)
+        wanted = self.dtype if dtype is None else dtype_name(dtype)
+        out = np.empty(self._extent, numpy_type(wanted))
+        self._read(wanted, out.ctypes.data, jobs)
         return out.reshape(self.shape)
 
     def tobytes(self) -> bytes:
@@ -277,6 +279,7 @@ class Checkpoint(Mapping[str, Tensor]):
             return ReadReport(**self._core.read(boxes, jobs, 0, int(check), on_progress))
 
 
+@names_keywords
 def open(
     path: str | os.PathLike[str],
     recipe: str | os.PathLike[str] | None = None,

@@ -5,13 +5,52 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from . import _core
 from ._checkpoint import Dropped
 from ._progress import Progress, reporting, warn
+from ._words import DType, dtype_word, names_keywords, unknown_keyword
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 PathLike = str | os.PathLike[str]
+Layers = str | Sequence[Sequence[int]] | Sequence[int]
+
+
+class ConvertOptions(TypedDict, total=False):
+    """The options of `convert` and `plan`, named as the flags of `reshard convert`."""
+
+    from_: str  # the source's kind: "auto", "dcp", "hf", "megatron:vit-tp=1", "pt"
+    from_layout: str  # how the source is dealt out, where its files do not say: "tp=2,pp=2"
+    recipe: PathLike | None
+    from_recipe: PathLike | None
+    like: PathLike | None
+    hub_form: str
+    llm_from: PathLike | None
+    only: str
+    packing: Literal["natural", "lexicographic"]
+    dtype: DType | None
+    dtype_for: Mapping[str, DType]  # an expression for names -> the type they get
+    dequantize: bool
+    shard_size: str | int
+    weights: Literal["safetensors", "bin"]
+    assets_from: PathLike | None
+    config_json: str | None
+    ignore: str | Sequence[str]
+    tp: int
+    pp: int
+    vpp: int
+    ep: int
+    etp: int
+    vit_tp: int
+    audio_tp: int
+    llm_pp_layers: Layers
+    vit_pp_layers: Layers
+    audio_pp_layers: Layers
+    iteration: str | int
+    pad_vocab_to: str | int
 
 
 @dataclass(frozen=True)
@@ -109,8 +148,10 @@ def fields_of(options: Mapping[str, Any]) -> list[tuple[str, str]]:
         name = key.strip("_").replace("_", "-")
         if value is None:
             continue
-        if name == "dtype-for":
-            fields += [(name, f"{expression}={dtype}") for expression, dtype in value.items()]
+        if name == "dtype":
+            fields.append((name, dtype_word(value)))
+        elif name == "dtype-for":
+            fields += [(name, f"{regex}={dtype_word(dtype)}") for regex, dtype in value.items()]
         elif name == "ignore":
             expressions: Sequence[str] = [value] if isinstance(value, str) else value
             fields += [(name, expression) for expression in expressions]
@@ -119,6 +160,20 @@ def fields_of(options: Mapping[str, Any]) -> list[tuple[str, str]]:
                 (name, os.fspath(value) if isinstance(value, os.PathLike) else str(value))
             )
     return fields
+
+
+def _request(
+    function: str, src: PathLike, dst: PathLike, to: str, options: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    known = ConvertOptions.__annotations__
+    for keyword in options:
+        if keyword not in known:
+            raise unknown_keyword(function, keyword, [*known, *_RUNNING])
+    return fields_of({"source": src, "destination": dst, "to": to, **options})
+
+
+# What `convert` has beside the request.
+_RUNNING = ("jobs", "memory", "force", "resume", "progress")
 
 
 def convert(
@@ -131,24 +186,22 @@ def convert(
     force: bool = False,
     resume: bool = True,
     progress: Progress = None,
-    **options: Any,
+    **options: Unpack[ConvertOptions],
 ) -> ConvertReport:
     """Writes the checkpoint `src` as `dst`, which appears whole or not at all.
 
-    `to` is "hf", "dcp:ranks=4", "megatron:tp=2,pp=2"; options are named as the flags of `reshard
-    convert`: recipe, from_recipe, from_, dtype, dtype_for (a dict), dequantize, shard_size ("5GB"),
-    assets_from, like, hub_form, only, llm_from, tp, pp, vpp, ep, llm_pp_layers, iteration,
-    pad_vocab_to, ignore (a list).
+    `to` is "hf", "dcp:ranks=4", "megatron:tp=2,pp=2"; the options are those of `ConvertOptions`,
+    named as the flags of `reshard convert`. Types may be PyTorch's and NumPy's own.
     """
-    fields = fields_of({"source": src, "destination": dst, "to": to, **options})
+    fields = _request("convert", src, dst, to, options)
     with reporting(progress, "converting") as on_progress:
         answer = _core.convert(fields, jobs, memory, force, resume, on_progress, warn)
     return ConvertReport(**answer | {"plan": PlanSummary(**answer["plan"])})
 
 
-def plan(src: PathLike, dst: PathLike, to: str = "hf", **options: Any) -> Plan:
+def plan(src: PathLike, dst: PathLike, to: str = "hf", **options: Unpack[ConvertOptions]) -> Plan:
     """What `convert` would write, without writing it."""
-    answer = _core.plan(fields_of({"source": src, "destination": dst, "to": to, **options}), warn)
+    answer = _core.plan(_request("plan", src, dst, to, options), warn)
     files = [
         PlannedFile(path, size, [PlannedTensor(*tensor) for tensor in tensors])
         for path, size, tensors in answer.pop("files")
@@ -158,6 +211,7 @@ def plan(src: PathLike, dst: PathLike, to: str = "hf", **options: Any) -> Plan:
     return Plan(PlanSummary(**answer), files, dropped, warnings, missing)
 
 
+@names_keywords
 def verify(directory: PathLike, *, jobs: int = 0, progress: Progress = None) -> VerifyReport:
     """Reads every file that the manifest in `directory` lists and compares sizes and checksums."""
     with reporting(progress, "verifying") as on_progress:

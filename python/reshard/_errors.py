@@ -47,6 +47,10 @@ class UsageError(Error, ValueError):
     kind = "usage"
 
 
+class KeywordError(UsageError, TypeError):
+    """A keyword that a function does not have: to Python that is a TypeError."""
+
+
 class SourceError(Error):
     """The source is unreadable, corrupt or unsafe."""
 

@@ -134,6 +134,7 @@ void BindCheckpoint(nb::module_& m) {
            [](const Checkpoint& c, size_t tensor) { return ExpressionObject(c.Expression(tensor)); },
            "tensor"_a)
       .def("origins", &Origins, "tensor"_a, "start"_a, "extent"_a);
+  m.def("dtype_name", [](const std::string& word) { return Name(Parse(word)); }, "word"_a);
   m.def("item_size", [](const std::string& dtype) { return ItemSize(Parse(dtype)); }, "dtype"_a);
   m.def("as_array", &AsArray, "bytes"_a, "dtype"_a, "shape"_a);
 }

@@ -9,13 +9,14 @@
 
 #include "bindings.h"
 #include "reshard/dtype.h"
+#include "reshard/request.h"
 
 namespace reshard::python {
 
 inline std::string Name(DType dtype) { return std::string(DTypeName(dtype)); }
 
 inline DType Parse(const std::string& name) {
-  const auto dtype = ParseDType(name);
+  const auto dtype = ParseDTypeWord(name);
   if (!dtype)
     Raise({.kind = ErrorKind::kUsage,
            .found = "there is no element type '" + name + "'",

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <charconv>
 
 #include <fmt/format.h>
@@ -12,6 +13,18 @@ namespace {
 
 constexpr std::array<std::string_view, 3> kKinds = {"hf", "dcp", "megatron"};
 constexpr std::array<std::string_view, 5> kSourceKinds = {"auto", "dcp", "hf", "megatron", "pt"};
+
+// What people call a type: PyTorch's other names, safetensors's, those of trainers' options.
+struct DTypeWord {
+  std::string_view word;
+  DType dtype;
+};
+constexpr std::array kDTypeWords = {
+    DTypeWord{"bf16", DType::kBFloat16}, DTypeWord{"fp16", DType::kFloat16},
+    DTypeWord{"f16", DType::kFloat16},   DTypeWord{"half", DType::kFloat16},
+    DTypeWord{"fp32", DType::kFloat32},  DTypeWord{"f32", DType::kFloat32},
+    DTypeWord{"float", DType::kFloat32}, DTypeWord{"fp64", DType::kFloat64},
+    DTypeWord{"f64", DType::kFloat64},   DTypeWord{"double", DType::kFloat64}};
 
 std::unexpected<Error> Usage(std::string found, std::string expected) {
   return std::unexpected(Error{.kind = ErrorKind::kUsage,
@@ -39,13 +52,22 @@ std::string WithLayout(std::string_view kind, const LayoutRequest& layout) {
   return text.empty() ? std::string(kind) : fmt::format("{}:{}", kind, text);
 }
 
+std::unexpected<Error> NoTarget(std::string_view text) {
+  auto error = Usage(fmt::format("no target is '{}'", text), "hf, megatron, dcp or dcp:ranks=N");
+  constexpr std::array<std::string_view, 5> kHub = {"safetensors", "huggingface", "transformers",
+                                                    "hub", "bin"};
+  if (std::ranges::find(kHub, text) != kHub.end())
+    error.error().help = "hf is a Hugging Face directory: safetensors, or .bin with --weights bin";
+  return error;
+}
+
 }  // namespace
 
 Result<> ParseTarget(std::string_view text, ConvertRequest* request) {
   const auto [kind, how] = SplitAtColon(text);
   const auto known = std::ranges::find(kKinds, kind);
   if (known == kKinds.end() || (kind == "hf" && kind != text))
-    return Usage(fmt::format("no target is '{}'", text), "hf, megatron, dcp or dcp:ranks=N");
+    return NoTarget(text);
   request->to = static_cast<Kind>(known - kKinds.begin());
   if (request->to == Kind::kMegatron) return ParseLayoutText(how, &request->layout);
   std::string_view rest = how;
@@ -119,10 +141,21 @@ std::string IterationText(const std::optional<uint64_t>& iteration) {
   return iteration ? fmt::to_string(*iteration) : "release";
 }
 
+std::optional<DType> ParseDTypeWord(std::string_view text) {
+  if (text.starts_with("torch.")) text.remove_prefix(6);
+  if (const auto dtype = ParseDType(text)) return dtype;
+  std::string word(text);
+  std::ranges::transform(word, word.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const auto alias = std::ranges::find(kDTypeWords, word, &DTypeWord::word);
+  return alias == kDTypeWords.end() ? ParseDType(word) : alias->dtype;
+}
+
 Result<DType> ParseCastType(std::string_view text) {
-  const auto dtype = ParseDType(text);
+  const auto dtype = ParseDTypeWord(text);
   if (dtype && IsCastable(*dtype) && *dtype != DType::kFloat64) return *dtype;
-  return Usage(fmt::format("'{}' is no type to cast to", text), "bfloat16, float16 or float32");
+  return Usage(fmt::format("'{}' is no type to cast to", text),
+               "bfloat16 (bf16), float16 (fp16, half) or float32 (fp32, float)");
 }
 
 Result<std::pair<std::string, DType>> ParseCastRule(std::string_view text) {

@@ -6,6 +6,7 @@
 
 #include "api/manifest.h"
 #include "base/try.h"
+#include "checkpoints/not_a_checkpoint.h"
 #include "io/directory.h"
 #include "io/file.h"
 #include "reshard/convert.h"
@@ -39,6 +40,8 @@ Result<VerifyReport> Verify(const std::string& directory, const RunOptions& opti
                             Reporter& reporter) {
   RESHARD_TRY(CheckIsLocal(directory, PathUse::kRead));
   const fs::path manifest = fs::path(directory) / kManifestName;
+  RESHARD_ASSIGN(const PathKind there, KindAt(directory));
+  if (there == PathKind::kNothing) return std::unexpected(TellWhatIsMissing(directory));
   RESHARD_ASSIGN(const PathKind kind, KindAt(manifest));
   if (kind == PathKind::kNothing)
     return std::unexpected(

@@ -1,6 +1,7 @@
 #include "reshard/text.h"
 
 #include <array>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 
@@ -23,14 +24,17 @@ size_t SequenceLength(std::string_view text) {
   return length;
 }
 
-struct Unit {
-  std::string_view name;
-  double bytes;
-};
-constexpr std::array kUnits = {
-    Unit{"", 1},      Unit{"B", 1},      Unit{"kB", 1e3},   Unit{"KB", 1e3},
-    Unit{"MB", 1e6},  Unit{"GB", 1e9},   Unit{"TB", 1e12},  Unit{"KiB", 0x1p10},
-    Unit{"MiB", 0x1p20}, Unit{"GiB", 0x1p30}, Unit{"TiB", 0x1p40}};
+// How many bytes "GB", "g", "GiB" or "Gi" stand for; 0 for no unit. A small b is none: people write
+// Gb for gigabits.
+double UnitBytes(std::string_view name) {
+  if (name.ends_with('B')) name.remove_suffix(1);
+  if (name.empty()) return 1;
+  constexpr std::string_view kPrefixes = "KMGT";
+  const size_t power = kPrefixes.find(static_cast<char>(std::toupper(static_cast<unsigned char>(name[0]))));
+  const bool binary = name.substr(1) == "i";
+  if (power == std::string_view::npos || (name.size() > 1 && !binary)) return 0;
+  return std::pow(binary ? 1024.0 : 1000.0, static_cast<double>(power + 1));
+}
 
 }  // namespace
 
@@ -57,7 +61,7 @@ Result<uint64_t> ParseByteSize(std::string_view text) {
   const auto fault = [&] {
     return std::unexpected(Error{.kind = ErrorKind::kUsage,
                                  .found = fmt::format("'{}' is no size", Printable(text)),
-                                 .expected = "a number of bytes such as 5GB, 512MiB or 2000000000"});
+                                 .expected = "a number of bytes such as 5GB, 5G, 512MiB or 2000000000"});
   };
   uint64_t whole = 0;
   const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), whole);
@@ -69,13 +73,9 @@ Result<uint64_t> ParseByteSize(std::string_view text) {
   if (fault_code != std::errc()) return fault();
   std::string_view name = text.substr(static_cast<size_t>(rest - text.data()));
   if (name.starts_with(' ')) name.remove_prefix(1);
-  for (const Unit& unit : kUnits) {
-    if (unit.name != name) continue;
-    const double bytes = std::floor(number * unit.bytes);
-    if (!(bytes >= 1 && bytes < 0x1p63)) return fault();
-    return static_cast<uint64_t>(bytes);
-  }
-  return fault();
+  const double bytes = std::floor(number * UnitBytes(name));
+  if (!(bytes >= 1 && bytes < 0x1p63)) return fault();
+  return static_cast<uint64_t>(bytes);
 }
 
 std::string FormatByteSize(uint64_t bytes) {

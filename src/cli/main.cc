@@ -9,6 +9,7 @@
 #include <span>
 #include <sstream>
 #include <string_view>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -43,11 +44,20 @@ constexpr const char* kFooter =
     "130 interrupted. After a failed or interrupted run, the same command keeps the files that\n"
     "were finished.";
 
+// "reshard help convert" is "reshard convert --help".
+std::vector<std::string> Arguments(std::span<char*> given) {
+  std::vector<std::string> arguments(given.begin(), given.end());
+  if (arguments.size() < 2 || arguments[1] != "help") return arguments;
+  arguments.erase(arguments.begin() + 1);
+  arguments.emplace_back("--help");
+  return arguments;
+}
+
 int Run(int argc, char** argv) {
   CLI::App app("Turns a checkpoint of a large model in one layout into the same checkpoint in "
                "another.",
                "reshard");
-  app.set_version_flag("--version", fmt::format("reshard {}", Version()), "show the version");
+  app.set_version_flag("-V,--version", fmt::format("reshard {}", Version()), "show the version");
   app.set_help_flag("-h,--help", "show this help");
   app.footer(kFooter);
   app.require_subcommand(1);
@@ -62,7 +72,10 @@ int Run(int argc, char** argv) {
     return ExitCode(ErrorKind::kUsage);
   }
   try {
-    app.parse(argc, argv);
+    std::vector<std::string> arguments = Arguments(std::span(argv, static_cast<size_t>(argc)));
+    arguments.erase(arguments.begin());
+    std::ranges::reverse(arguments);  // CLI11 takes the last one first.
+    app.parse(std::move(arguments));
   } catch (const CLI::Success& success) {
     std::ostringstream text;
     app.exit(success, text, text);

@@ -7,8 +7,8 @@
 #include <charconv>
 #include <span>
 
+#include "base/nearest.h"
 #include "cli/files.h"
-#include "cli/nearest.h"
 #include "cli/yaml.h"
 #include "reshard/layout.h"
 #include "reshard/text.h"

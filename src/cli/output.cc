@@ -1,5 +1,6 @@
 #include "cli/output.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -38,6 +39,29 @@ std::string Describe(const Progress& progress) {
                   FormatByteSize(progress.bytes_total), FormatByteSize(static_cast<uint64_t>(rate)));
   if (rate > 0 && left > 0) text += fmt::format("  ETA {}", FormatSeconds(left / rate));
   return text;
+}
+
+// How many columns the terminal at the other end of standard error has.
+size_t Columns() {
+  struct winsize size {};
+  return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+// "[########       ]  53%  1.20 GB of 2.26 GB  ...", within `columns`: the bar gives way first, then
+// the end of the text. The last column stays free, where some terminals begin a new line.
+std::string BarLine(const Progress& progress, size_t columns) {
+  constexpr size_t kWidest = 28, kNarrowest = 8;
+  const double total = static_cast<double>(progress.bytes_total);
+  const double done =
+      total > 0 ? std::min(1.0, static_cast<double>(progress.bytes_done) / total) : 1.0;
+  std::string line = fmt::format("{:3}%  {}", static_cast<int>(100 * done), Describe(progress));
+  const size_t room = columns > line.size() + 4 ? columns - line.size() - 4 : 0;
+  if (room >= kNarrowest) {
+    const size_t width = std::min(room, kWidest);
+    const std::string filled(static_cast<size_t>(static_cast<double>(width) * done), '#');
+    line = fmt::format("[{:<{}}] {}", filled, width, line);
+  }
+  return line.substr(0, columns > 0 ? columns - 1 : 0);
 }
 
 }  // namespace
@@ -87,11 +111,7 @@ void ConsoleReporter::OnProgress(const Progress& progress) {
     Print(ProgressJson(progress) + "\n");
     FlushOutput();
   } else if (terminal_) {
-    constexpr size_t kWidth = 28;
-    const size_t filled =
-        progress.bytes_total == 0 ? kWidth : kWidth * progress.bytes_done / progress.bytes_total;
-    Say(fmt::format("\r[{:<{}}] {:3}%  {}\033[K", std::string(filled, '#'), kWidth,
-                    filled * 100 / kWidth, Describe(progress)));
+    Say(fmt::format("\r{}\033[K", BarLine(progress, Columns())));
     bar_shown_ = true;
   } else {
     if (now - last_ < kLineInterval) return;

@@ -46,7 +46,8 @@ void RequestOptions::Declare(CLI::App& app) {
       ->group(what);
   app.add_flag("--dequantize", dequantize, "float8 weights times their scales [as bfloat16]")
       ->group(what);
-  app.add_option("--shard-size", shard_size, "most tensor bytes in a file: 2GiB [5GB]")
+  app.add_option("--shard-size,--max-shard-size", shard_size,
+                 "most tensor bytes in a file: 2GiB [5GB]")
       ->group(what);
   app.add_option("--weights", weights, "safetensors or bin [safetensors]")
       ->check(CLI::IsMember({"safetensors", "bin"}))

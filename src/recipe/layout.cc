@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "base/checked_math.h"
+#include "base/nearest.h"
 #include "base/try.h"
 #include "recipe/toml_fields.h"
 
@@ -30,6 +31,22 @@ std::unexpected<Error> DoesNotFit(std::string found, std::string expected, std::
                                .help = std::move(help)});
 }
 
+// The names of fields; those of parts ("vit") end like the last ones, whatever parts a recipe has.
+const std::vector<std::string>& FieldNames() {
+  static const std::vector<std::string> names = {
+      "tp",     "pp",       "vpp",           "ep",            "etp",
+      "vit-tp", "audio-tp", "llm-pp-layers", "vit-pp-layers", "audio-pp-layers"};
+  return names;
+}
+
+Error UnknownField(std::string_view name) {
+  const std::string nearest = Nearest(name, FieldNames());
+  Error error = Usage(fmt::format("there is no layout field '{}'", name),
+                      fmt::format("one of {}", fmt::join(FieldNames(), ", ")));
+  if (!nearest.empty()) error.help = fmt::format("did you mean {}?", nearest);
+  return error;
+}
+
 // Sets one named number or list: "tp", "vit-tp", "llm-pp-layers".
 Result<> SetField(std::string_view name, std::string_view value, LayoutRequest* request) {
   if (name.ends_with("-pp-layers")) {
@@ -37,6 +54,8 @@ Result<> SetField(std::string_view name, std::string_view value, LayoutRequest* 
                    ParseLayerRows(value));
     return {};
   }
+  if (!name.ends_with("-tp") && std::ranges::find(FieldNames(), name) == FieldNames().end())
+    return std::unexpected(UnknownField(name));
   int64_t number = 0;
   const auto [end, code] = std::from_chars(value.data(), value.data() + value.size(), number);
   if (code != std::errc() || end != value.data() + value.size() || number < 1 || number > kMaxRanks)
@@ -52,13 +71,8 @@ Result<> SetField(std::string_view name, std::string_view value, LayoutRequest* 
       *target = number;
       return {};
     }
-  if (name.ends_with("-tp")) {
-    request->part_tp[std::string(name.substr(0, name.size() - 3))] = number;
-    return {};
-  }
-  return std::unexpected(Usage(fmt::format("unknown layout field '{}'", name),
-                               "tp, pp, vpp, ep, etp, vit-tp, audio-tp, llm-pp-layers, "
-                               "vit-pp-layers or audio-pp-layers"));
+  request->part_tp[std::string(name.substr(0, name.size() - 3))] = number;
+  return {};
 }
 
 std::string RowsText(const LayerRows& rows) {

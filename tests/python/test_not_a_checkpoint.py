@@ -182,8 +182,9 @@ def test_what_the_help_says_works(tmp_path: Path, out: Path) -> None:
     """The files that are to be given themselves, and a DCP with its .metadata again."""
     save_file(WEIGHTS, put(tmp_path / "variant") / "model.fp16.safetensors")
     torch.save(WEIGHTS, put(tmp_path / "accelerate") / "pytorch_model_fsdp.bin")
-    for number, file in enumerate(["variant/model.fp16.safetensors",
-                                   "accelerate/pytorch_model_fsdp.bin"]):
+    for number, file in enumerate(
+        ["variant/model.fp16.safetensors", "accelerate/pytorch_model_fsdp.bin"]
+    ):
         destination = out.with_name(f"out{number}")
         cli.convert(tmp_path / file, destination)
         compare.assert_reads_as(destination, WEIGHTS)

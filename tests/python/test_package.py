@@ -129,11 +129,15 @@ def test_the_stub_says_what_the_extension_has(tmp_path: Path) -> None:
 def test_a_user_s_program_is_typed(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
-        "import reshard\n"
+        "import numpy, reshard\n"
         "checkpoint = reshard.open('x')\n"
         "reveal_type(checkpoint['a'][0].shape)\n"
         "reveal_type(reshard.plan('a', 'b').files[0].tensors[0].byte_size)\n"
         "reshard.verify(3)\n"
+        "reshard.convert('a', 'b', dtype=numpy.float16, dtype_for={'norm': 'fp32'}, tp=2)\n"
+        "reshard.convert('a', 'b', dtpye='bfloat16')\n"
+        "reshard.plan('a', 'b', weights='gguf')\n"
+        "reshard.open('a', asets_from='b')\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--output", "json", program],
@@ -141,7 +145,7 @@ def test_a_user_s_program_is_typed(tmp_path: Path) -> None:
     )  # fmt: skip
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(entry["line"], entry["severity"]) for entry in told] == [
-        (3, "note"), (4, "note"), (5, "error"),
+        (3, "note"), (4, "note"), (5, "error"), (7, "error"), (8, "error"), (9, "error"),
     ], told  # fmt: skip
     assert "tuple[int, ...]" in told[0]["message"]
     assert '"int"' in told[1]["message"]

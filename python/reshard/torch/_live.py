@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +15,10 @@ from reshard import _core
 
 from ._shards import Shape
 
-# What wrappers put into names: checkpointing of activations, torch.compile, DDP and old FSDP.
-_WRAPPERS = re.compile(
-    r"(?:^|(?<=\.))(?:_checkpoint_wrapped_module|_orig_mod|_fsdp_wrapped_module)\."
-)
+# Under which names wrappers hold what they wrap: activation checkpointing, torch.compile, old FSDP.
+_WRAPPED = ("_checkpoint_wrapped_module", "_orig_mod", "_fsdp_wrapped_module")
+_IN_NAMES = re.compile(rf"(?:^|(?<=\.))(?:{'|'.join(_WRAPPED)})\.")
+_PARALLEL = (nn.parallel.DistributedDataParallel, nn.DataParallel)
 
 
 @dataclass
@@ -81,13 +81,36 @@ def describe(model: nn.Module) -> LiveModel:
 
 
 def _places(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, bool, bool]]:
-    for prefix, module in model.named_modules(remove_duplicate=False):
-        path = _WRAPPERS.sub("", prefix + "." if prefix else "")
+    for path, module in _modules(model, ""):
         for attribute in module._parameters:
             yield path + attribute, module, attribute, True, True
         for attribute in module._buffers:
             persists = attribute not in module._non_persistent_buffers_set
             yield path + attribute, module, attribute, False, persists
+
+
+def _modules(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+    """A module and all below it by path; what wraps another adds nothing to the path."""
+    yield path, module
+    inner = _wrapped(module)
+    for name, child in module._modules.items():
+        if child is not None:
+            yield from _modules(child, path if child is inner else f"{path}{name}.")
+
+
+def _wrapped(module: nn.Module) -> nn.Module | None:
+    """What a wrapper wraps; a child called "module" is that of DDP alone."""
+    names = ("module",) if isinstance(module, _PARALLEL) else _WRAPPED
+    return next((module._modules[name] for name in names if name in module._modules), None)
+
+
+def unwrapped_names(names: Iterable[str]) -> dict[str, str]:
+    """Names of a state dict -> those of the model that was wrapped when it was taken."""
+    plain = {name: _IN_NAMES.sub("", name) for name in names}
+    # DDP's "module." stands before all names, or DDP was not there.
+    if plain and all(name.startswith("module.") for name in plain.values()):
+        plain = {name: inner.removeprefix("module.") for name, inner in plain.items()}
+    return plain
 
 
 def base_name(name: str) -> str:
@@ -96,10 +119,17 @@ def base_name(name: str) -> str:
 
 
 def base_model(model: nn.Module) -> nn.Module:
-    """The model within PEFT's wrapper, or the model itself."""
+    """The model within wrappers, PEFT's included, or the model itself."""
+    model = _unwrapped(model)
     get = getattr(model, "get_base_model", None)
     found = get() if callable(get) else model
-    return found if isinstance(found, nn.Module) else model
+    return _unwrapped(found) if isinstance(found, nn.Module) else model
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    while (inner := _wrapped(model)) is not None:
+        model = inner
+    return model
 
 
 def class_names(model: nn.Module) -> list[str]:

@@ -14,13 +14,15 @@ from torch import nn
 
 from reshard import _core, _errors
 from reshard._progress import Progress, ProgressFn, reporting, warn
+from reshard._words import DType, dtype_name, names_keywords
 
 from . import _live, _ranks
 from ._broadcast import read_and_broadcast
 from ._live import Entry, LiveModel
 from ._match import Match, Summary, Want, match, some, wanted_names, wants_of
 from ._memory import Filled, Read, read_here
-from ._shards import dtype_name, local_tensor
+from ._shards import dtype_name as torch_dtype_name
+from ._shards import local_tensor, torch_dtype
 
 Read_ = Literal["local", "rank0-broadcast"]
 
@@ -53,6 +55,7 @@ def looks_like_hf_weight_dir(path: str | os.PathLike[str] | None) -> bool:
     return any(os.path.isfile(os.path.join(path, name)) for name in names)
 
 
+@names_keywords
 def load_checkpoint(
     model: nn.Module,
     path: str | os.PathLike[str],
@@ -61,7 +64,7 @@ def load_checkpoint(
     strict: bool = True,
     lora: bool = False,
     read: Read_ = "local",
-    dtype: torch.dtype | None = None,
+    dtype: DType | None = None,
     load_format: str = "auto",
     from_recipe: str = "auto",
     from_layout: str = "",
@@ -89,14 +92,15 @@ def load_checkpoint(
     """
     start = time.monotonic()
     broadcasts = _is_broadcast(read)
+    wanted_type = None if dtype is None else torch_dtype(dtype_name(dtype))
     source = _Source(path, recipe, load_format, from_recipe, from_layout, dequantize, ignore)
     with _ranks.agreeing(group):
-        found = _look(model, source, dtype, lora, not broadcasts or _ranks.rank(group) == 0)
+        found = _look(model, source, wanted_type, lora, not broadcasts or _ranks.rank(group) == 0)
     summary, wants = _told_by_all(found, broadcasts, group)
     # From here on to the end of a load all ranks know the same, so they decide alike.
     matched = match(summary, wants, found.wanted, lora, strict)
     with _ranks.agreeing(group):
-        uninitialized = _make_room(model, found.live, matched, dtype, device, strict)
+        uninitialized = _make_room(model, found.live, matched, wanted_type, device, strict)
     with (
         reporting(progress, f"loading {summary.kind}") as on_progress,
         torch.no_grad(),
@@ -239,8 +243,8 @@ def _check_types(live: LiveModel, dtype: torch.dtype | None) -> None:
         if dtype and tensor.is_floating_point() and not tensor.is_meta and tensor.dtype != dtype:
             raise _errors.make(
                 _errors.UsageError,
-                found=f"the model has it in {dtype_name(tensor.dtype)}",
-                expected=f"{dtype_name(dtype)}, as asked for, or the meta device",
+                found=f"the model has it in {torch_dtype_name(tensor.dtype)}",
+                expected=f"{torch_dtype_name(dtype)}, as asked for, or the meta device",
                 tensor=entry.name,
                 help="leave dtype out: what is read is cast to the model's own types",
             )

@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor
 from reshard import _core, _errors
 from reshard._convert import PlanSummary, fields_of
 from reshard._progress import Progress, ProgressFn, reporting, warn
+from reshard._words import DType, names_keywords
 
 from . import _live, _ranks
 from ._catalog import (
@@ -32,7 +33,7 @@ from ._catalog import (
     gather_layouts,
     layout_of,
 )
-from ._shards import Piece, dtype_name, local_tensor, part_of
+from ._shards import Piece, local_tensor, part_of
 from ._stage import Stage, on_host
 
 # How long a new file may take to be seen on the other machines of a network file system.
@@ -55,12 +56,13 @@ class SaveReport:
     missing_assets: tuple[str, ...]  # what a loader will look for and not find
 
 
+@names_keywords
 def save_checkpoint(
     model: nn.Module | StateDict,
     path: str | os.PathLike[str],
     to: str = "hf",
     recipe: str | os.PathLike[str] | None = None,
-    dtype: torch.dtype | str | None = None,
+    dtype: DType | None = None,
     assets_from: str | os.PathLike[str] | None = None,
     shard_size: str | int = "5GB",
     force: bool = False,
@@ -73,7 +75,8 @@ def save_checkpoint(
     when all ranks have written all; where one fails, all raise and nothing is left.
 
     `model` is a module, of which a tied tensor is saved once, or a state dict; of tensors and
-    DTensors on any device. `recipe` says what the names become: by default that of transformers'
+    DTensors on any device. What torch.compile, DDP and activation checkpointing put into names is
+    left out of them. `recipe` says what the names become: by default that of transformers'
     models in memory, if the model's class has one, else names stay. Floating tensors become
     `dtype`, if given. Configuration and tokenizer come from `assets_from`; without it the model's
     own configuration is written.
@@ -92,15 +95,15 @@ def save_checkpoint(
         with _ranks.together(group):
             live = model if isinstance(model, nn.Module) else None
             if recipe is None:
-                recipe = (_live.runtime_recipe(live) if live else "") or "identity"
+                recipe = (_live.runtime_recipe(live) if live is not None else "") or "identity"
             options = {
                 "destination": path,
                 "to": to,
                 "recipe": recipe,
-                "dtype": dtype_name(dtype) if isinstance(dtype, torch.dtype) else dtype,
+                "dtype": dtype,
                 "shard_size": shard_size,
                 "assets_from": assets_from,
-                "config_json": (_live.config_json(live) if live else "") or None,
+                "config_json": (_live.config_json(live) if live is not None else "") or None,
             }
             core = _core.SharedSave.prepare(
                 fields_of(options),
@@ -141,7 +144,18 @@ def _tensors_of(model: nn.Module | StateDict) -> dict[str, torch.Tensor]:
                 expected="a tensor",
                 help="leave it out of the state dict that is saved",
             )
-    return dict(model)
+    tensors: dict[str, torch.Tensor] = {}
+    for name, plain in _live.unwrapped_names(model).items():
+        if plain in tensors:
+            raise _errors.make(
+                _errors.UsageError,
+                tensor=name,
+                found=f"another tensor is '{plain}' too, without what wrappers put into names",
+                expected="names that differ in more than a wrapper's word",
+                help="save the state dict of one model",
+            )
+        tensors[plain] = model[name]
+    return tensors
 
 
 def _reshard(model: nn.Module) -> None:

@@ -1,9 +1,9 @@
-#include "cli/nearest.h"
+#include "base/nearest.h"
 
 #include <algorithm>
 #include <numeric>
 
-namespace reshard::cli {
+namespace reshard {
 namespace {
 
 // Changes of one character that turn `a` into `b` (Levenshtein).
@@ -31,4 +31,4 @@ std::string Nearest(std::string_view name, const std::vector<std::string>& known
   return nearest != known.end() && Distance(name, *nearest) <= most ? *nearest : std::string();
 }
 
-}  // namespace reshard::cli
+}  // namespace reshard
