@@ -171,6 +171,36 @@ LayoutRequest WithStages(LayoutRequest layout) {
   return layout;
 }
 
+// What helps where tensors do not fit: a setting that they decide (its name in the recipe ends in
+// '?') is another one in `args` than in config.json. Empty where none is.
+std::string DoubtIn(const Source& source, const Recipe& recipe, const ModelConfig& config) {
+  const auto said = source.hints();
+  for (const Scope& scope : recipe.scopes())
+    for (const auto& [name, expected] : scope.settings) {
+      if (!name.ends_with('?') || config.file().empty()) continue;
+      const std::string setting = name.substr(0, name.size() - 1);
+      const auto at = said.find(setting);
+      const auto value =
+          expected.Evaluate([&](std::string_view path) { return config.Number(path); });
+      if (at == said.end() || !value || !*value || **value == at->second) continue;
+      return fmt::format(
+          "the ranks' files say args.{} = {}, where '{}' of config.json is {}: set in config.json "
+          "what the files say",
+          setting, at->second, expected.text(), **value);
+    }
+  return {};
+}
+
+// Puts it into the error of a result, and into what checks say that fail later.
+Result<> WithDoubt(Result<> result, const std::string& doubt, Mapping* mapping) {
+  if (doubt.empty()) return result;
+  if (!result) result.error().help = doubt;
+  for (Check& check : mapping->checks)
+    if (check.why.starts_with("another copy") && !check.why.ends_with(doubt))
+      check.why += "; " + doubt;
+  return result;
+}
+
 // How many rows behind the vocabulary of ranks are padding: Megatron makes it divide by a number for
 // each tensor parallel rank. Later ranks may be fewer than those that it was made for.
 BoundRecipe::Padding PaddingOf(const ConvertRequest& request, const Source& source,
@@ -304,6 +334,7 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
     if (whole) target.not_held = not_held;
     std::vector<NamedView> restored = TakeRestored(not_held, &mapping);
     RankedSource ranked;
+    std::string doubt;
     if (megatron_source) {
       RESHARD_ASSIGN(ranked, SortByRank(source, mapping.tensors, request.from_layout,
                                         flavors.from->recipe));
@@ -316,12 +347,15 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
       RESHARD_TRY(InferParts(*from, request.from_layout, &ranked));
       RESHARD_TRY(from->CheckRefusals(ranked.layout));
       RESHARD_ASSIGN(const Layout layout, ResolveLayout(ranked.layout, LayersOf(ranked.layout)));
-      RESHARD_TRY(Assemble(*from, layout, ranked.tensors, &mapping));
-      if (whole) RESHARD_TRY(CheckComplete(*from, mapping.tensors));
+      doubt = DoubtIn(source, flavors.from->recipe, config);
+      RESHARD_TRY(WithDoubt(Assemble(*from, layout, ranked.tensors, &mapping), doubt, &mapping));
+      if (whole) RESHARD_TRY(WithDoubt(CheckComplete(*from, mapping.tensors), doubt, &mapping));
     }
     if (!same)
-      RESHARD_TRY(from->ToHub(&mapping, request.to == Kind::kHf ? style : HubStyle{.form = form},
-                              PaddingOf(request, source, ranked.layout)));
+      RESHARD_TRY(WithDoubt(
+          from->ToHub(&mapping, request.to == Kind::kHf ? style : HubStyle{.form = form},
+                      PaddingOf(request, source, ranked.layout)),
+          doubt, &mapping));
     if (!same && whole) RESHARD_TRY(CheckHubComplete(*from, mapping.tensors));
     std::ranges::move(restored, std::back_inserter(mapping.tensors));
   }

@@ -67,7 +67,7 @@ std::optional<std::string> NameOfRanks(const Catalog& catalog) {
   for (const Tensor& tensor : catalog.tensors()) {
     std::string form = tensor.name;
     std::ranges::replace_if(form, [](char c) { return c >= '0' && c <= '9'; }, '0');
-    if (!forms.insert(form).second || !EndsAsOfRanks(form)) continue;
+    if (!forms.insert(std::move(form)).second || !EndsAsOfRanks(tensor.name)) continue;
     ++of_ranks;
     if (!example) example = tensor.name;
   }

@@ -233,6 +233,7 @@ Result<> BoundRecipe::CheckSettings(const std::map<std::string, int64_t>& said) 
   };
   for (size_t scope = 0; scope < recipe_->scopes().size(); ++scope)
     for (const auto& [name, expected] : recipe_->scopes()[scope].settings) {
+      if (name.ends_with('?')) continue;  // the tensors decide
       // Without a config.json an expression is a default, which nobody has said.
       if (config_->file().empty() && !expected.Names().empty()) continue;
       RESHARD_ASSIGN(const auto value, Evaluate(expected, scope));

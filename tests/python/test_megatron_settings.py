@@ -101,11 +101,6 @@ def test_settings_that_fit(name: str, settings: dict[str, Any], tmp_path: Path) 
         ("llama", {"kv_channels": 20}, ["args.kv_channels = 20", "head_dim"]),
         ("llama", {"hidden_size": 64}, ["args.hidden_size = 64", "32"]),
         ("llama", {"ffn_hidden_size": 128}, ["args.ffn_hidden_size = 128", "intermediate_size"]),
-        (
-            "llama-tied",
-            {"num_query_groups": 2},
-            ["args.untie_embeddings_and_output_weights = 1", "tie_word_embeddings", "config.json"],
-        ),
         ("llama", {"swiglu": False}, ["args.swiglu = 0"]),
         ("llama", {"normalization": "LayerNorm"}, ["args.normalization.LayerNorm"]),
         ("llama", {"apply_layernorm_1p": True}, ["args.apply_layernorm_1p = 1"]),
@@ -131,6 +126,37 @@ def test_other_heads_of_the_same_rows(tmp_path: Path) -> None:
     assert "args.num_attention_heads = 8" in cli.refused(
         cli.MAPPING, ranks, tmp_path / "out", *options
     )
+
+
+@pytest.mark.parametrize(
+    ("layout", "code"), [(Layout(tp=2), cli.MAPPING), (Layout(tp=2, pp=2), cli.SOURCE)]
+)
+def test_a_tied_config_of_an_untied_model(layout: Layout, code: int, tmp_path: Path) -> None:
+    """On one stage a tensor has no place, on several a copy is none: both say what to correct."""
+    hub, ranks = trained("llama", tmp_path, layout, pipeline_model_parallel_size=layout.pp)
+    set_in_config(hub, tie_word_embeddings=True)
+    options = ("--recipe", "megatron-core", "--assets-from", hub)
+    said = cli.refused(code, ranks, tmp_path / "out", *options, names="output_layer.weight")
+    assert "args.untie_embeddings_and_output_weights = 1" in said
+    assert "tie_word_embeddings" in said
+
+
+def test_an_untied_config_of_a_tied_model(tmp_path: Path) -> None:
+    settings = {"num_query_groups": 2, "untie_embeddings_and_output_weights": False}
+    hub, ranks = trained("llama-tied", tmp_path, **settings)
+    set_in_config(hub, tie_word_embeddings=False)
+    options = ("--recipe", "megatron-core", "--assets-from", hub)
+    said = cli.refused(cli.MAPPING, ranks, tmp_path / "out", *options)
+    assert "args.untie_embeddings_and_output_weights = 0" in said
+
+
+@pytest.mark.parametrize("pp", [1, 2])
+def test_tied_weights_are_tied_whatever_args_says(pp: int, tmp_path: Path) -> None:
+    """As those that were untied for a training that has not begun."""
+    settings = {"num_query_groups": 2, "pipeline_model_parallel_size": pp}
+    hub, ranks = trained("llama-tied", tmp_path, Layout(tp=2, pp=pp), **settings)
+    cli.convert(ranks, tmp_path / "out", "--recipe", "megatron-core", "--assets-from", hub)
+    compare.assert_same(compare.read_hf(tmp_path / "out"), compare.read_hf(hub))
 
 
 # --- padding of the vocabulary ------------------------------------------------------------------
