@@ -1,5 +1,5 @@
-"""Files that are no files, inputs that grow, and an environment that gives nothing: each ends soon, with
-the exit code of its kind and a sentence, never by a signal and never as a defect of the program."""
+"""Files that are no files, inputs that grow, an environment that gives nothing: each ends soon,
+with the exit code of its kind and a sentence, never by a signal and never as a defect of ours."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ def test_many_captures_in_a_name(tmp_path: Path) -> None:
     captures = "_".join(f"{{c{i}}}" for i in range(30))
     recipe = tmp_path / "captures.toml"
     recipe.write_text(
-        f'name = "x"\ndescription = "x"\n[[rule]]\nhub = "a.{captures}.x"\nhere = "b.{captures}.x"\n'
+        'name = "x"\ndescription = "x"\n'
+        f'[[rule]]\nhub = "a.{captures}.x"\nhere = "b.{captures}.x"\n'
     )
     save_names(tmp_path / "source", ["b." + "_" * 400])
     ends(cli.MAPPING, "convert", tmp_path / "source", tmp_path / "out", "--to", "hf",
@@ -253,7 +254,15 @@ def test_names_that_grow_with_their_depth(tmp_path: Path) -> None:
 def test_a_small_file_does_not_fill_the_disk(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(1).expand(1 << 20, 3 << 12)}, tmp_path / "huge.pt")
     assert (tmp_path / "huge.pt").stat().st_size < 2000
-    ends(cli.SOURCE, "convert", tmp_path / "huge.pt", tmp_path / "o", "--to", "hf", says="tensor    w")
+    ends(
+        cli.SOURCE,
+        "convert",
+        tmp_path / "huge.pt",
+        tmp_path / "o",
+        "--to",
+        "hf",
+        says="tensor    w",
+    )
     # One that a model has is written with all its elements, as torch.load gives it.
     mask = torch.arange(4.0).expand(1000, 4)
     torch.save({"mask": mask, "again": mask}, tmp_path / "mask.pt")
@@ -366,7 +375,7 @@ def test_a_directory_that_must_not_be_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mebibytes", [12, 16, 20, 24, 28, 32, 48, 64, 96])
 def test_little_memory(hf: Path, tmp_path: Path, mebibytes: int) -> None:
-    """Threads that the system refuses and memory that it does not have: no abort, and the rerun ends."""
+    """Threads that are refused and memory that is not there: no abort, and the rerun ends."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (mebibytes << 20, mebibytes << 20))
