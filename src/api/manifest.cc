@@ -8,6 +8,7 @@
 #include <simdjson.h>
 #include <xxhash.h>
 
+#include "base/json_memory.h"
 #include "base/json_writer.h"
 #include "base/try.h"
 #include "io/directory.h"
@@ -16,6 +17,9 @@ namespace reshard {
 namespace {
 
 constexpr uint64_t kManifestVersion = 1;
+
+// Of an output of 16 TB it has 4 million checksums.
+constexpr ptrdiff_t kMaxManifestValues = 5'000'000;
 
 std::optional<uint64_t> ParseHex(std::string_view text) {
   uint64_t value = 0;
@@ -103,7 +107,9 @@ Result<std::vector<ManifestFile>> ReadManifest(const std::string& text, const st
   simdjson::dom::parser parser;
   simdjson::dom::element document;
   uint64_t version = 0, block_bytes = 0;
-  if (parser.parse(text).get(document)) return fault("the manifest is no JSON");
+  if (std::ranges::count_if(text, [](char c) { return c == ',' || c == '['; }) > kMaxManifestValues)
+    return fault(fmt::format("the manifest has more than {} values", kMaxManifestValues));
+  if (JsonFault(parser.parse(text).get(document))) return fault("the manifest is no JSON");
   if (document["reshard_manifest"].get(version) || version != kManifestVersion ||
       document["block_bytes"].get(block_bytes) || block_bytes != kBlockBytes)
     return fault("the manifest has another version");

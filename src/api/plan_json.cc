@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <simdjson.h>
 
+#include "base/json_memory.h"
 #include "base/json_writer.h"
 #include "base/try.h"
 #include "reshard/convert.h"
@@ -207,7 +208,7 @@ Result<StoredPlan> ParsePlanJson(const std::string& text, const std::string& fil
   uint64_t version = 0;
   std::string_view plan_id;
   simdjson::dom::element stored;
-  if (parser.parse(text).get(document)) return fault("the plan is no JSON");
+  if (JsonFault(parser.parse(text).get(document))) return fault("the plan is no JSON");
   if (document["reshard_plan"].get(version) || version != kPlanVersion ||
       document["plan_id"].get(plan_id) || document["request"].get(stored))
     return fault("the plan is of another version, or damaged");

@@ -11,6 +11,9 @@
 namespace reshard {
 namespace {
 
+// Each is a file, and a part of each tensor in the metadata.
+constexpr uint32_t kMaxRanks = 65'536;
+
 constexpr std::array<std::string_view, 3> kKinds = {"hf", "dcp", "megatron"};
 constexpr std::array<std::string_view, 5> kSourceKinds = {"auto", "dcp", "hf", "megatron", "pt"};
 
@@ -79,10 +82,10 @@ Result<> ParseTarget(std::string_view text, ConvertRequest* request) {
       continue;
     }
     const auto ranks =
-        field.starts_with("ranks=") ? ParseNumber(field.substr(6), UINT32_MAX) : std::nullopt;
+        field.starts_with("ranks=") ? ParseNumber(field.substr(6), kMaxRanks) : std::nullopt;
     if (!ranks || *ranks < 1)
       return Usage(fmt::format("no target is '{}'", text),
-                   "dcp:ranks=N with N from 1 on, dcp:in-root or both");
+                   fmt::format("dcp:ranks=N with N from 1 to {}, dcp:in-root or both", kMaxRanks));
     request->ranks = static_cast<uint32_t>(*ranks);
   }
   return {};

@@ -16,7 +16,7 @@ namespace reshard {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr uint64_t kMaxManifestBytes = uint64_t{1} << 30;
+constexpr uint64_t kMaxManifestBytes = uint64_t{112} << 20;  // of an output of 16 TB
 
 // What is wrong with a file, or nothing.
 Result<std::string> Compare(const fs::path& path, const FileChecksum& expected) {

@@ -371,7 +371,7 @@ Error TellWhatDirectoryIs(const std::string& path, const fs::path& directory,
 std::optional<Error> TellWhatFileIs(const fs::path& file) {
   const ByName* row = RowOf(file.filename().string());
   if (row == nullptr || row->use != Use::kNeedsOthers) return std::nullopt;
-  const fs::path directory = fs::absolute(file).lexically_normal().parent_path();
+  const fs::path directory = AbsolutePath(file).value_or(file).parent_path();
   return Error{.kind = ErrorKind::kSource,
                .file = file.string(),
                .found = fmt::format("this is {}", row->what),

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <simdjson.h>
 
+#include "base/json_memory.h"
 #include "base/try.h"
 
 namespace reshard {
@@ -94,7 +95,7 @@ Result<ModelConfig> ModelConfig::Parse(std::string_view json, const std::string&
   dom::parser parser;
   dom::object root;
   const simdjson::padded_string padded(WithoutNotNumbers(json));
-  if (const auto code = parser.parse(padded).get(root); code != simdjson::SUCCESS)
+  if (const auto code = JsonFault(parser.parse(padded).get(root)); code != simdjson::SUCCESS)
     return std::unexpected(Error{.kind = ErrorKind::kSource,
                                  .file = file,
                                  .found = simdjson::error_message(code),

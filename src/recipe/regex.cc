@@ -4,6 +4,7 @@
 #include <pcre2.h>
 
 #include <array>
+#include <new>
 
 #include <fmt/format.h>
 
@@ -16,6 +17,7 @@ Result<Regex> Regex::Compile(std::string_view pattern) {
   pcre2_code* compiled =
       pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
                     PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &offset, nullptr);
+  if (!compiled && code == PCRE2_ERROR_HEAP_FAILED) throw std::bad_alloc();
   if (!compiled) {
     std::array<char, 256> message{};
     pcre2_get_error_message(code, reinterpret_cast<PCRE2_UCHAR*>(message.data()), message.size());
@@ -44,6 +46,7 @@ std::string Regex::Escape(std::string_view text) {
 Result<bool> Regex::Search(std::string_view name) const {
   const auto* code = static_cast<const pcre2_code*>(code_.get());
   pcre2_match_data* data = pcre2_match_data_create_from_pattern(code, nullptr);
+  if (!data) throw std::bad_alloc();
   const int result = pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(name.data()), name.size(), 0,
                                  0, data, nullptr);
   pcre2_match_data_free(data);

@@ -187,6 +187,52 @@ SOURCE_FOLDERS = (
 )
 
 
+# Calls of std::filesystem that throw unless they get an error code, and iterators that throw on
+# the way. What must not fail by an exception, or silently, goes through io/directory.h.
+THROWING = re.compile(
+    r"(?:fs|filesystem)::(?:"
+    r"(?:exists|is_directory|is_regular_file|is_symlink|is_empty|file_size|status|symlink_status|"
+    r"absolute|canonical|weakly_canonical|relative|current_path|rename|remove|remove_all|"
+    r"create_directory|create_directories|resize_file|copy_file|last_write_time|space|equivalent)"
+    r"\((?P<arguments>(?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"
+    r"|(?P<iterator>directory_iterator\())"
+)
+
+
+def throwing_calls(text: str) -> list[str]:
+    return [
+        call.group(0)
+        for call in THROWING.finditer(text)
+        if call["iterator"] or not re.search(r"\b(?:code|ignored)$", call["arguments"].strip())
+    ]
+
+
+def test_no_call_of_the_file_system_throws() -> None:
+    found = {
+        path.relative_to(REPOSITORY).as_posix(): calls
+        for top in ("src", "python/src")
+        for path in sources(REPOSITORY / top)
+        if "test" not in path.stem and (calls := throwing_calls(path.read_text()))
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("fs::exists(path / f(x, g(y)), code)", 0),
+        ("fs::exists(path)", 1),
+        ("std::filesystem::absolute(a).lexically_normal()", 1),
+        ("fs::weakly_canonical(fs::absolute(path, code), code)", 0),
+        ("for (const auto& entry : fs::directory_iterator(place, code))", 1),
+        ("fs::current_path()", 1),
+        ("fs::rename(a, b, ignored);", 0),
+    ],
+)
+def test_a_call_that_throws_is_found(text: str, count: int) -> None:
+    assert len(throwing_calls(text)) == count
+
+
 def test_sources_are_ascii() -> None:
     for top in SOURCE_FOLDERS:
         for path in (REPOSITORY / top).rglob("*"):

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <simdjson.h>
 
+#include "base/json_memory.h"
 #include "base/try.h"
 #include "checkpoints/hf/hf_index.h"
 #include "checkpoints/hf/hf_source.h"
@@ -18,7 +19,9 @@ namespace reshard {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr uint64_t kMaxIndexBytes = uint64_t{1} << 30;
+// An index of 250,000 tensors has 25 to 40 MB. Parsing takes up to eleven times its size.
+constexpr uint64_t kMaxIndexBytes = uint64_t{44} << 20;
+constexpr size_t kMaxIndexTensors = 1'000'000;
 constexpr ptrdiff_t kShown = 3;  // names in an error
 
 // "<stem>-00002-of-00005<extension>": the number and the count; nothing for other names.
@@ -88,7 +91,7 @@ Result<std::map<std::string, std::string>> ReadWeightMap(const fs::path& index) 
   };
   simdjson::dom::parser parser;
   simdjson::dom::object map;
-  if (parser.parse(text).at_key("weight_map").get(map))
+  if (JsonFault(parser.parse(text).at_key("weight_map").get(map)))
     return fault("it has no weight_map, or is no JSON");
   std::map<std::string, std::string> files;
   for (const auto& [tensor, value] : map) {
@@ -99,6 +102,8 @@ Result<std::map<std::string, std::string>> ReadWeightMap(const fs::path& index) 
     if (problem || place == ".")
       return fault(fmt::format("'{}' is to lie in '{}', which {}", tensor, file,
                                problem.value_or("is the directory itself")));
+    if (files.size() == kMaxIndexTensors)
+      return fault(fmt::format("it names more than {} tensors", kMaxIndexTensors));
     files.emplace(tensor, place);
   }
   return files;

@@ -7,6 +7,7 @@
 #include <simdjson.h>
 
 #include "base/checked_math.h"
+#include "base/json_memory.h"
 #include "base/try.h"
 #include "checkpoints/file_source.h"
 #include "checkpoints/hf/hf_index.h"
@@ -117,10 +118,16 @@ class HfSource final : public FileSource {
     if (info == header.metadata.end()) return fault({}, "the header has no DCP_SHARDING_INFO");
     simdjson::dom::parser parser;
     simdjson::dom::element document;
-    if (parser.parse(info->second).get(document)) return fault({}, "DCP_SHARDING_INFO is no JSON");
+    simdjson::dom::object places;
+    if (JsonFault(parser.parse(info->second).get(document)) || document.get(places))
+      return fault({}, "DCP_SHARDING_INFO is no JSON object");
+    // Looked up by name, where simdjson would go through all of them for each tensor.
+    std::map<std::string_view, simdjson::dom::element> by_name;
+    for (const auto& [name, place] : places) by_name.emplace(name, place);
     for (const safetensors::TensorInfo& tensor : header.tensors) {
       simdjson::dom::array offsets;
-      if (document.at_key(tensor.name).at_key("saved_offsets").get(offsets))
+      const auto place = by_name.find(tensor.name);
+      if (place == by_name.end() || place->second.at_key("saved_offsets").get(offsets))
         return fault(tensor.name, "the tensor has no saved_offsets");
       Piece piece{{}, tensor.shape, index, tensor.begin, tensor.length};
       for (const simdjson::dom::element& value : offsets) {

@@ -10,6 +10,7 @@
 
 #include "base/checked_math.h"
 #include "base/endian.h"
+#include "base/json_memory.h"
 #include "base/try.h"
 #include "formats/safetensors/file_type.h"
 #include "formats/safetensors/safetensors.h"
@@ -79,6 +80,7 @@ std::unexpected<Error> Decoder::Fail(std::string found, std::string expected) {
 }
 
 std::unexpected<Error> Decoder::NotJson(simdjson::error_code code) {
+  (void)JsonFault(code);
   auto failure = Fail(fmt::format("the header's JSON: {}", simdjson::error_message(code)),
                       "a JSON object of name: {dtype, shape, data_offsets}");
   uint64_t position = 0;

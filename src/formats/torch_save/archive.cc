@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/checked_math.h"
 #include "base/try.h"
 #include "formats/torch_save/legacy.h"
 #include "formats/torch_save/storage.h"
@@ -68,6 +69,33 @@ Result<Archive> Collect(const Records& records, const std::string& file,
   return archive;
 }
 
+// torch.save stores one element for an expanded tensor, and one storage for tensors that share it;
+// masks and tied weights are of that kind. What is written has every element: a file of 600 bytes
+// must not fill a disk.
+constexpr uint64_t kMaxExpansion = 64;
+constexpr uint64_t kFreeExpansion = uint64_t{1} << 30;
+
+Result<> CheckExpansion(const Archive& archive, const ByteSource& file) {
+  const auto sum = [](uint64_t a, uint64_t b) { return CheckedAdd(a, b).value_or(UINT64_MAX); };
+  const auto product = [](uint64_t a, uint64_t b) { return CheckedMul(a, b).value_or(UINT64_MAX); };
+  const uint64_t most = sum(kFreeExpansion, product(kMaxExpansion, file.size()));
+  uint64_t total = 0;
+  for (const TensorLeaf& leaf : archive.tensors) {
+    const int64_t elements = CheckedNumel(leaf.tensor.shape).value_or(INT64_MAX);
+    const auto item = static_cast<uint64_t>(ItemSize(leaf.tensor.dtype));
+    total = sum(total, product(static_cast<uint64_t>(elements), item));
+    if (total <= most) continue;
+    auto error = BadPickle(
+        file.name(),
+        fmt::format("the file has {} bytes, and its tensors have {} or more", file.size(), total),
+        fmt::format("at most {} times as many, and {} bytes", kMaxExpansion, kFreeExpansion),
+        "its tensors repeat what the file holds once: save their .clone()");
+    error.error().tensor = leaf.name;
+    return error;
+  }
+  return {};
+}
+
 // What torch wrote before 0.1.10: a tar of 'storages', 'tensors' and 'pickle'.
 bool IsTar(std::string_view head) {
   return head.starts_with("storages") || head.starts_with("./storages") ||
@@ -81,7 +109,9 @@ Result<Archive> DecodeFile(const ByteSource& file, const RootVisitor& visit) {
   RESHARD_TRY(file.ReadAt(0, std::as_writable_bytes(std::span(head))));
   if (head.starts_with(kZipMagic)) {
     RESHARD_ASSIGN(const ZipRecords records, ZipRecords::Open(file));
-    return Collect(records, file.name(), visit);
+    RESHARD_ASSIGN(Archive archive, Collect(records, file.name(), visit));
+    RESHARD_TRY(CheckExpansion(archive, file));
+    return archive;
   }
   if (IsTar(head))
     return BadPickle(file.name(), "a tar, the format of torch.save before torch 0.1.10",
@@ -92,6 +122,7 @@ Result<Archive> DecodeFile(const ByteSource& file, const RootVisitor& visit) {
                      "a zip (PK\\3\\4) or a pickle (byte 0x80)");
   RESHARD_ASSIGN(const LegacyRecords records, LegacyRecords::Open(file));
   RESHARD_ASSIGN(Archive archive, Collect(records, file.name(), visit));
+  RESHARD_TRY(CheckExpansion(archive, file));
   archive.container = Container::kLegacy;
   return archive;
 }

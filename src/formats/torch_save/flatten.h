@@ -26,7 +26,7 @@ struct FlattenLimits {
   size_t max_depth = 500;
   uint64_t max_paths = 10'000'000;              ///< leaves, and what holds leaves
   uint64_t max_scanned = 100'000'000;           ///< items of lists that are looked through
-  uint64_t max_name_bytes = uint64_t{1} << 30;  ///< of all paths together
+  uint64_t max_name_bytes = uint64_t{192} << 20;  ///< of all paths together
 };
 
 /// Visits the leaves of `root` in file order, as torch.distributed.checkpoint flattens a state dict
