@@ -33,7 +33,7 @@ for target in "${targets[@]}"; do
     failed=1
   fi
   edges="$(sed -n 's/^.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -1)"
-  inputs="$(sed -n 's/^#\([0-9]*\)[^0-9].*/\1/p' "$log" | tail -1)"
+  inputs="$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")"
   printf '%-20s %10s %12s  %s\n' "$target" "${edges:-0}" "${inputs:-0}" "$found"
 done
 exit "$failed"
