@@ -54,16 +54,17 @@ install_packages() {
   fi
 }
 
-# build_preset PRESET: configures and builds build/PRESET.
+# build_preset PRESET [TARGET...]: configures build/PRESET and builds all of it, or these programs.
 build_preset() {
   local preset="$1" logs="$reshard_root/build/logs"
+  local targets=("${@:2}")
   if [ ! -e "$reshard_root/build/$preset/build.ninja" ]; then
     say "building ($preset); the first time takes some minutes"
   fi
   (
     cd "$reshard_root"
     quietly "$logs/$preset-configure.log" cmake --preset "$preset"
-    quietly "$logs/$preset-build.log" cmake --build --preset "$preset"
+    quietly "$logs/$preset-build.log" cmake --build --preset "$preset" ${targets[@]:+--target "${targets[@]}"}
   )
 }
 

@@ -157,8 +157,10 @@ std::optional<DType> ParseDTypeWord(std::string_view text) {
 Result<DType> ParseCastType(std::string_view text) {
   const auto dtype = ParseDTypeWord(text);
   if (dtype && IsCastable(*dtype) && *dtype != DType::kFloat64) return *dtype;
-  return Usage(fmt::format("'{}' is no type to cast to", text),
-               "bfloat16 (bf16), float16 (fp16, half) or float32 (fp32, float)");
+  auto error = Usage(fmt::format("'{}' is no type to cast to", text),
+                     "bfloat16 (bf16), float16 (fp16, half) or float32 (fp32, float)");
+  error.error().help = "all other types are carried as they are: reshard does not quantize";
+  return error;
 }
 
 Result<std::pair<std::string, DType>> ParseCastRule(std::string_view text) {

@@ -81,17 +81,22 @@ Result<std::vector<std::string>> FindParts(const fs::path& directory,
 
 Result<std::map<std::string, std::string>> ReadWeightMap(const fs::path& index) {
   RESHARD_ASSIGN(const std::string text, ReadTextFile(index, kMaxIndexBytes));
+  return ParseWeightMap(text, index.string());
+}
+
+Result<std::map<std::string, std::string>> ParseWeightMap(std::string_view text,
+                                                          const std::string& index) {
   const auto fault = [&](std::string found) {
     return std::unexpected(
         Error{.kind = ErrorKind::kSource,
-              .file = index.string(),
+              .file = index,
               .found = std::move(found),
               .expected = "a JSON object with \"weight_map\": {\"tensor\": \"file\"}",
               .help = "the index is damaged: copy it again"});
   };
   simdjson::dom::parser parser;
   simdjson::dom::object map;
-  if (JsonFault(parser.parse(text).at_key("weight_map").get(map)))
+  if (JsonFault(parser.parse(text.data(), text.size()).at_key("weight_map").get(map)))
     return fault("it has no weight_map, or is no JSON");
   std::map<std::string, std::string> files;
   for (const auto& [tensor, value] : map) {

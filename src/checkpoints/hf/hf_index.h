@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 
 #include "reshard/error.h"
 
@@ -14,6 +15,10 @@ namespace reshard {
 /// in a directory below. Errors are of kind kSource: no such map, a path that leads out of the
 /// directory.
 Result<std::map<std::string, std::string>> ReadWeightMap(const std::filesystem::path& index);
+
+/// The same of an index's text; errors name `index`.
+Result<std::map<std::string, std::string>> ParseWeightMap(std::string_view text,
+                                                          const std::string& index);
 
 /// The text of an index file, byte for byte what json.dumps(indent=2, sort_keys=True) and a newline
 /// give. `total_size` counts bytes of tensors.
