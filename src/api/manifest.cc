@@ -10,6 +10,7 @@
 
 #include "base/json_writer.h"
 #include "base/try.h"
+#include "io/directory.h"
 
 namespace reshard {
 namespace {
@@ -90,6 +91,14 @@ std::string WriteManifest(const ConvertRequest& request, const Plan& plan,
   return json.Take() + "\n";
 }
 
+std::string PlanIdOf(const std::string& json) {
+  simdjson::dom::parser parser;
+  simdjson::dom::element document;
+  std::string_view plan_id;
+  if (parser.parse(json).get(document) || document["plan_id"].get(plan_id)) return {};
+  return std::string(plan_id);
+}
+
 Result<std::vector<ManifestFile>> ReadManifest(const std::string& text, const std::string& file) {
   const auto fault = [&](std::string found) {
     return std::unexpected(Error{.kind = ErrorKind::kSource,
@@ -133,7 +142,8 @@ Result<std::vector<ManifestFile>> ReadManifest(const std::string& text, const st
 
 void WarnOfReplacing(const StagedOutput& output, const std::filesystem::path& destination,
                      Reporter& reporter) {
-  if (!output.replaces() || std::filesystem::exists(destination / kManifestName)) return;
+  if (!output.replaces()) return;
+  if (KindAt(destination / kManifestName) == PathKind::kFile) return;
   reporter.OnWarning(fmt::format("'{}' is not an output of reshard; all that it holds goes when the "
                                  "new output is complete",
                                  destination.string()));
