@@ -118,8 +118,9 @@ class Checkpoint {
   std::vector<Origin> Origins(size_t tensor, std::span<const int64_t> start,
                               std::span<const int64_t> extent) const;
 
-  /// Fills all boxes, on several threads. Boxes must not overlap in memory. After an error some are
-  /// filled and some are not.
+  /// Fills all boxes, on several threads. Boxes must not overlap in memory. A file that has changed
+  /// since the checkpoint was opened is an error of kind kSource. After an error some boxes are filled
+  /// and some are not.
   Result<ReadSummary> Read(std::span<const BoxRead> boxes, const ReadOptions& options,
                            Reporter& reporter) const;
 

@@ -44,6 +44,8 @@ struct ConvertSummary {
   /// Tensors with finite values that became infinite in a narrower type, and how many.
   std::vector<std::pair<std::string, uint64_t>> overflows;
   std::vector<std::string> missing_assets;  ///< what a loader will look for and not find
+  /// An earlier run had written the output whole; this one has only ended what that one began.
+  bool was_complete = false;
 };
 
 /// A checked plan together with its open source. Movable; used by one thread.
@@ -94,11 +96,14 @@ struct VerifyFault {
 struct VerifyReport {
   uint64_t files = 0;
   uint64_t bytes = 0;
-  std::vector<VerifyFault> faults;  ///< empty: all is as it was written
+  std::vector<VerifyFault> faults;    ///< listed files that are not as they were written
+  std::vector<VerifyFault> unlisted;  ///< other files, which a loader may take for weights
+
+  bool ok() const { return faults.empty() && unlisted.empty(); }
 };
 
 /// Reads every file that the reshard-manifest.json in `directory` lists and compares sizes and
-/// checksums. Files that it does not list are no fault. A directory without a manifest, or with a
+/// checksums; of files that it does not list, looks for such as have names of weights. A directory without a manifest, or with a
 /// damaged one, is an error of kind kSource.
 Result<VerifyReport> Verify(const std::string& directory, const RunOptions& options,
                             Reporter& reporter);

@@ -86,9 +86,9 @@ class SharedSave {
   Result<std::string> Sum(uint64_t part, uint64_t parts, unsigned jobs,
                           const std::atomic<bool>* cancelled) const;
 
-  /// The first process, with what Sum gave for all parts, in their order: writes the manifest and gives the
-  /// output its name.
-  Result<ConvertSummary> Commit(const std::vector<std::string>& parts);
+  /// The first process, with what Sum gave for all parts, in their order: looks again at the files
+  /// that the plan was made from, writes the manifest and gives the output its name.
+  Result<ConvertSummary> Commit(const std::vector<std::string>& parts, Reporter& reporter);
 
   /// The first process, in the place of Commit: removes what was written.
   void Abandon();

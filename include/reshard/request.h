@@ -74,6 +74,8 @@ struct ConvertRequest {
   std::string only{};      ///< convert these alone: "vit", "audio", "llm", "lora", or an expression
   bool keep_unknown = false;  ///< a hub tensor that no rule of `recipe` takes keeps its name
   std::vector<std::string> ignore{};    ///< expressions for source names that may be dropped
+  /// Files that this request was read from: a stored plan, a layout. They must stay as they are.
+  std::vector<std::string> read_from{};
 };
 
 /// Reads what a target is: "hf", "dcp", "dcp:ranks=4", "dcp:ranks=4,in-root", "megatron",

@@ -123,7 +123,7 @@ class ConvertReport:
 
 @dataclass(frozen=True)
 class VerifyFault:
-    """A file that differs from its manifest."""
+    """A file that differs from its manifest, or that a loader may take for weights beside it."""
 
     file: str
     what: str

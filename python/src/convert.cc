@@ -73,8 +73,8 @@ nb::dict VerifyDirectory(const std::string& directory, unsigned jobs, nb::object
   dict["files"] = report.files;
   dict["bytes"] = report.bytes;
   nb::list faults;
-  for (const VerifyFault& fault : report.faults)
-    faults.append(nb::make_tuple(fault.file, fault.what));
+  for (const auto* some : {&report.faults, &report.unlisted})
+    for (const VerifyFault& fault : *some) faults.append(nb::make_tuple(fault.file, fault.what));
   dict["faults"] = faults;
   return dict;
 }

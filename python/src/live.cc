@@ -110,13 +110,13 @@ void BindLive(nb::module_& m) {
            },
            "part"_a, "parts"_a, "jobs"_a)
       .def("commit",
-           [](SharedSave& s, const std::vector<nb::bytes>& parts) {
+           [](SharedSave& s, const std::vector<nb::bytes>& parts, nb::object on_warning) {
              std::vector<std::string> sums;
              for (const nb::bytes& part : parts) sums.emplace_back(part.c_str(), part.size());
-             Listener listener;
-             return ConvertDict(listener.Run([&] { return s.Commit(sums); }));
+             Listener listener(nb::none(), std::move(on_warning));
+             return ConvertDict(listener.Run([&] { return s.Commit(sums, listener); }));
            },
-           "sums"_a)
+           "sums"_a, "on_warning"_a.none())
       .def("abandon", &SharedSave::Abandon);
 }
 

@@ -11,6 +11,7 @@
 #include "base/checked_math.h"
 #include "base/try.h"
 #include "engine/box_reads.h"
+#include "io/file.h"
 #include "plan/left_out.h"
 #include "reshard/convert.h"
 #include "view/lower.h"
@@ -191,6 +192,10 @@ Result<ReadSummary> Checkpoint::Read(std::span<const BoxRead> boxes, const ReadO
   RESHARD_ASSIGN(const ViewReadReport report,
                  RunReads(reads, checks, source(), reporter,
                           {.jobs = JobsFor(options.jobs, 0), .cancelled = options.cancelled}));
+  // Where the tensors lie in memory there are no files.
+  if (!source().root().empty())
+    for (uint32_t file : report.files)
+      RESHARD_TRY(CheckUnchanged(source().root(), source().catalog().files()[file]));
   ReadSummary summary{.bytes_filled = report.bytes_filled, .bytes_read = report.bytes_read};
   for (size_t i = 0; i < reads.size(); ++i)
     if (report.overflows[i] > 0)

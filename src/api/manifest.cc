@@ -96,6 +96,14 @@ std::string WriteManifest(const ConvertRequest& request, const Plan& plan,
   return json.Take() + "\n";
 }
 
+std::string PlanIdOf(const std::string& json) {
+  simdjson::dom::parser parser;
+  simdjson::dom::element document;
+  std::string_view plan_id;
+  if (parser.parse(json).get(document) || document["plan_id"].get(plan_id)) return {};
+  return std::string(plan_id);
+}
+
 Result<std::vector<ManifestFile>> ReadManifest(const std::string& text, const std::string& file) {
   const auto fault = [&](std::string found) {
     return std::unexpected(Error{.kind = ErrorKind::kSource,

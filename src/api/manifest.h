@@ -15,6 +15,7 @@
 namespace reshard {
 
 inline constexpr std::string_view kManifestName = "reshard-manifest.json";
+inline constexpr uint64_t kMaxManifestBytes = uint64_t{112} << 20;  // of an output of 16 TB
 
 /// The parts of a request that decide the output's bytes, without any path, as canonical JSON.
 std::string RequestJson(const ConvertRequest& request);
@@ -33,6 +34,9 @@ struct ManifestFile {
   std::string path;
   FileChecksum sum;
 };
+
+/// The plan_id of a manifest; empty where it is none.
+std::string PlanIdOf(const std::string& json);
 
 /// Reads a manifest. Errors are of kind kSource and name `file`.
 Result<std::vector<ManifestFile>> ReadManifest(const std::string& json, const std::string& file);

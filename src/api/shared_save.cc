@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "api/earlier_output.h"
+#include "api/inputs.h"
 #include "api/jobs.h"
 #include "api/manifest.h"
 #include "api/mapped_source.h"
@@ -34,11 +36,10 @@ std::unexpected<Error> BadSums() {
 }
 
 // What the first process writes of a file: its literals, or all of one that others do not write.
-Result<> WriteOwn(const FilePlan& file, const fs::path& directory) {
-  const fs::path staged = FileJob::StagedName(directory / file.path);
+Result<> WriteOwn(const FilePlan& file, const OutputDirectory& directory) {
+  RESHARD_ASSIGN(const auto out, directory.Create(FileJob::StagedName(file.path)));
   if (!file.copy_of.empty()) {
     RESHARD_ASSIGN(const auto original, InputFile::Open(file.copy_of));
-    RESHARD_ASSIGN(const auto out, OutputFile::Create(staged));
     std::vector<std::byte> buffer(kWindowBytes);
     for (uint64_t at = 0; at < file.size; at += buffer.size()) {
       const auto part = std::span(buffer).first(std::min<uint64_t>(buffer.size(), file.size - at));
@@ -47,7 +48,6 @@ Result<> WriteOwn(const FilePlan& file, const fs::path& directory) {
     }
     return out->SyncAndClose();
   }
-  RESHARD_ASSIGN(const auto out, OutputFile::Create(staged));
   RESHARD_TRY(out->Resize(file.size));
   for (const Literal& literal : file.literals)
     RESHARD_TRY(out->WriteAt(literal.offset, std::as_bytes(std::span(literal.bytes))));
@@ -57,7 +57,7 @@ Result<> WriteOwn(const FilePlan& file, const fs::path& directory) {
 // The checksums of the blocks [begin, end) of a file that has been written.
 Result<std::vector<uint64_t>> SumBlocks(const fs::path& path, uint64_t begin, uint64_t end,
                                         const Crew& crew) {
-  RESHARD_ASSIGN(const auto written, InputFile::Open(FileJob::StagedName(path)));
+  RESHARD_ASSIGN(const auto written, InputFile::Open(FileJob::StagedName(path.string())));
   std::vector<uint64_t> sums(end - begin);
   std::atomic<bool> stop = false;
   const auto worker = [&]() -> StepFn {
@@ -83,7 +83,8 @@ struct SharedSave::State {
   std::unique_ptr<LiveSource> source;
   std::string recipe_text;
   Plan plan;
-  fs::path staging;
+  std::vector<SourceFile> inputs;  // the files that the plan was made from
+  fs::path staging{};
   std::unique_ptr<ShardWriter> writer{};
   std::optional<StagedOutput> output{};  // in the first process, from Create on
   std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
@@ -104,6 +105,8 @@ Result<SharedSave> SharedSave::Prepare(const ConvertRequest& request,
   RESHARD_TRY(CheckIsLocal(request.destination, PathUse::kWrite));
   RESHARD_ASSIGN(auto live, LiveSource::Make(tensors));
   LiveSource* const source = live.get();
+  std::vector<SourceFile> inputs = FindInputs(request);
+  AddConfigs(request, *source, &inputs);
   RESHARD_ASSIGN(MappedSource mapped, MapSource(request, std::move(live), reporter));
   RESHARD_ASSIGN(Plan plan, PlanOutput(request, &mapped, reporter));
   if (!plan.checks.empty())
@@ -113,12 +116,15 @@ Result<SharedSave> SharedSave::Prepare(const ConvertRequest& request,
               .found = "it is left out, and would have to be compared over several processes",
               .expected = "tensors that are all written",
               .help = "leave it out of the state dict that is saved"});
+  SettleInputs(plan, mapped.assets, &inputs);
   (void)mapped.source.release();
   std::unique_ptr<State> state(new State{.request = request,
                                          .source = std::unique_ptr<LiveSource>(source),
                                          .recipe_text = mapped.flavors.text(),
-                                         .plan = std::move(plan)});
-  state->staging = StagedOutput::PathFor(request.destination, state->plan.summary.plan_id);
+                                         .plan = std::move(plan),
+                                         .inputs = std::move(inputs)});
+  RESHARD_ASSIGN(state->staging,
+                 StagedOutput::PathFor(request.destination, state->plan.summary.plan_id));
   RESHARD_ASSIGN(state->writer,
                  ShardWriter::Make(state->plan, *state->source, rank, state->staging));
   return SharedSave(std::move(state));
@@ -137,7 +143,7 @@ Result<> SharedSave::Create(bool force, Reporter& reporter) {
     return room;
   }
   for (const FilePlan& file : state_->plan.files) {
-    auto written = WriteOwn(file, output.path());
+    auto written = WriteOwn(file, output.directory());
     if (!written) {
       output.Abandon();
       return written;
@@ -185,7 +191,8 @@ Result<std::string> SharedSave::Sum(uint64_t part, uint64_t parts, unsigned jobs
   return text;
 }
 
-Result<ConvertSummary> SharedSave::Commit(const std::vector<std::string>& parts) {
+Result<ConvertSummary> SharedSave::Commit(const std::vector<std::string>& parts,
+                                          Reporter& reporter) {
   const Plan& plan = state_->plan;
   StagedOutput& output = *state_->output;
   std::string sums;
@@ -200,17 +207,15 @@ Result<ConvertSummary> SharedSave::Commit(const std::vector<std::string>& parts)
     }
   }
   if (used != sums.size()) return BadSums();
-  for (const FilePlan& file : plan.files) {
-    const fs::path path = output.path() / file.path;
-    std::error_code code;
-    fs::rename(FileJob::StagedName(path), path, code);
-    if (code)
-      return std::unexpected(
-          SystemError(ErrorKind::kDestination, path.string(), "rename", code.value()));
-  }
-  RESHARD_TRY(WriteTextFile(output.path() / kManifestName,
-                            WriteManifest(state_->request, plan, state_->recipe_text, files)));
-  RESHARD_TRY(output.Commit());
+  RESHARD_TRY(CheckUnchanged(*state_->source, state_->inputs));
+  for (const FilePlan& file : plan.files)
+    RESHARD_TRY(output.directory().Rename(FileJob::StagedName(file.path), file.path));
+  RESHARD_TRY(output.directory().WriteText(
+      std::string(kManifestName), WriteManifest(state_->request, plan, state_->recipe_text, files)));
+  RESHARD_TRY(output.Commit(FilesOf(plan)));
+  for (const fs::path& left : output.Finish())
+    reporter.OnWarning(fmt::format("'{}' is no longer needed and could not be deleted; delete it",
+                                   left.string()));
   ConvertSummary summary{.plan = plan.summary,
                          .bytes_written = plan.total_bytes(),
                          .files = plan.files.size(),

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -16,8 +17,6 @@ namespace reshard {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr uint64_t kMaxManifestBytes = uint64_t{112} << 20;  // of an output of 16 TB
-
 // What is wrong with a file, or nothing.
 Result<std::string> Compare(const fs::path& path, const FileChecksum& expected) {
   RESHARD_ASSIGN(const PathKind kind, KindAt(path));
@@ -32,6 +31,37 @@ Result<std::string> Compare(const fs::path& path, const FileChecksum& expected) 
       return fmt::format("its bytes differ, first within bytes {} to {}", block * kBlockBytes,
                          std::min(sum.size, (block + 1) * kBlockBytes));
   return std::string();
+}
+
+// Whether a loader may take the file for weights, or for what names them. Loaders look for names, not
+// for a manifest: transformers takes model.safetensors before the index of several parts.
+bool MayBeLoaded(const fs::path& path) {
+  const std::string name = path.filename().string();
+  return name.ends_with(".safetensors") || name.ends_with(".index.json") ||
+         name.ends_with(".distcp") || name == ".metadata" || name == "model_optim_rng.pt" ||
+         (name.starts_with("pytorch_model") && name.ends_with(".bin"));
+}
+
+// Files of weights that are not listed, in the directory and one level below it, where the ranks of
+// some kinds have theirs.
+Result<> FindUnlisted(const fs::path& directory, const std::set<std::string>& listed,
+                      VerifyReport* report) {
+  const auto look = [&](const fs::path& relative) {
+    if (MayBeLoaded(relative) && !listed.contains(relative.string()))
+      report->unlisted.push_back(
+          {relative.string(), "it is not in the manifest, and a loader may take it for weights"});
+  };
+  RESHARD_ASSIGN(const auto names, ListDirectory(directory));
+  for (const std::string& name : names) {
+    RESHARD_ASSIGN(const PathKind kind, KindAt(directory / name));
+    if (kind != PathKind::kDirectory) {
+      look(name);
+      continue;
+    }
+    RESHARD_ASSIGN(const auto inner, ListDirectory(directory / name));
+    for (const std::string& file : inner) look(fs::path(name) / file);
+  }
+  return {};
 }
 
 }  // namespace
@@ -70,6 +100,9 @@ Result<VerifyReport> Verify(const std::string& directory, const RunOptions& opti
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     reporter.OnProgress(progress);
   }
+  std::set<std::string> listed;
+  for (const ManifestFile& file : files) listed.insert(file.path);
+  RESHARD_TRY(FindUnlisted(directory, listed, &report));
   return report;
 }
 

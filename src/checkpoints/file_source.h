@@ -31,8 +31,13 @@ class FileSource : public Source {
   Result<uint32_t> AddFile(const std::string& relative, CatalogBuilder* builder) {
     auto info = StatFile(root_, relative);
     if (!info) return std::unexpected(std::move(info).error());
-    builder->AddFile(std::move(*info));
-    return files_.Add(relative);
+    return AddFile(std::move(*info), builder);
+  }
+
+  /// The same of a file that has been looked at.
+  uint32_t AddFile(SourceFile file, CatalogBuilder* builder) {
+    builder->AddFile(file);
+    return files_.Add(std::move(file));
   }
 
   Catalog catalog_;

@@ -110,6 +110,12 @@ Result<> ConvertAndReport(const ConvertRequest& request, const std::string& plan
   if (saying.json) Print(SummaryJson(summary) + "\n");
   if (saying.quiet) return {};
   const PlanSummary& plan = summary.plan;
+  if (summary.was_complete) {
+    Say(fmt::format("'{}' was complete already: an earlier run had written it, and nothing but its "
+                    "last step was left to do\n",
+                    Printable(request.destination)));
+    return {};
+  }
   Say(fmt::format("wrote {} ({} of weights and assets in {}) to {} in {:.2f} s\n",
                   Plural(plan.tensors, "tensor"), FormatByteSize(summary.bytes_written),
                   Plural(summary.files, "file"), Printable(request.destination), summary.seconds));

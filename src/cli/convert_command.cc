@@ -35,6 +35,7 @@ Result<ConvertRequest> RequestOf(const Options& options, std::string* plan_id) {
                                    .found = fmt::format("{} and --plan exclude each other", name),
                                    .help = "the plan says it all: make another plan"});
   *plan_id = stored->plan_id;
+  stored->request.read_from.push_back(options.plan);
   if (!options.request.source.empty()) stored->request.source = options.request.source;
   if (!options.request.destination.empty())
     stored->request.destination = options.request.destination;

@@ -94,18 +94,21 @@ std::string SummaryJson(const ConvertSummary& summary) {
 std::string VerifyJson(const VerifyReport& report) {
   JsonWriter json;
   Begin("verify", &json);
-  json.Member("ok", report.faults.empty());
+  json.Member("ok", report.ok());
   json.Member("files", report.files);
   json.Member("bytes", report.bytes);
-  json.Key("faults");
-  json.BeginArray();
-  for (const VerifyFault& fault : report.faults) {
-    json.BeginObject();
-    json.Member("file", fault.file);
-    json.Member("what", fault.what);
-    json.EndObject();
+  for (const auto& [key, faults] :
+       {std::pair("faults", &report.faults), std::pair("unlisted", &report.unlisted)}) {
+    json.Key(key);
+    json.BeginArray();
+    for (const VerifyFault& fault : *faults) {
+      json.BeginObject();
+      json.Member("file", fault.file);
+      json.Member("what", fault.what);
+      json.EndObject();
+    }
+    json.EndArray();
   }
-  json.EndArray();
   json.EndObject();
   return json.Take();
 }

@@ -232,8 +232,9 @@ Result<> MethodCommand::Run() const {
     complete.error().help = FullName(*app) + " --help";
     return complete;
   }
-  const auto request = ReadRequest(converter, method.method, *config);
+  auto request = ReadRequest(converter, method.method, *config);
   if (!request) return std::unexpected(request.error());
+  request->read_from = config->files();
   const auto run = running.Parse();
   if (!run) return std::unexpected(run.error());
   if (!saying.quiet)

@@ -228,6 +228,7 @@ Result<> MmConfig::Set(std::string_view name, std::optional<std::string> text) {
 }
 
 Result<> MmConfig::SetFromFile(const std::string& path) {
+  files_.push_back(path);
   const auto text = ReadFile(path, kMaxYamlBytes);
   if (!text) return std::unexpected(text.error());
   auto values = ParseYaml(*text, path);

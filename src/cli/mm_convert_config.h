@@ -66,6 +66,9 @@ class MmConfig {
   /// Sets what a YAML file gives. Errors are of kind kUsage and name the line.
   Result<> SetFromFile(const std::string& path);
 
+  /// The files that gave values.
+  const std::vector<std::string>& files() const { return files_; }
+
   /// All required fields must have a value. Errors are of kind kUsage.
   Result<> CheckComplete() const;
 
@@ -84,6 +87,7 @@ class MmConfig {
   const MmField* Find(std::string_view name) const;
 
   std::vector<MmField> fields_;
+  std::vector<std::string> files_;
   std::map<std::string, std::string, std::less<>> values_;
 };
 

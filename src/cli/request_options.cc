@@ -85,6 +85,8 @@ void RequestOptions::Declare(CLI::App& app) {
 
 Result<> RequestOptions::ParseLayout(ConvertRequest* request) const {
   std::vector<Result<>> steps;
+  for (const std::string& file : {layout_file, from_layout})
+    if (!file.empty()) request->read_from.push_back(file);
   if (!layout_file.empty()) steps.push_back(ReadLayoutFile(layout_file, &request->layout));
   if (!from_layout.empty()) steps.push_back(ReadLayoutFile(from_layout, &request->from_layout));
   for (const auto& [name, value] : layout)

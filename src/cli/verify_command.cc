@@ -17,7 +17,7 @@ std::function<Result<>()> DeclareVerify(CLI::App& app) {
   auto options = std::make_shared<Options>();
   app.add_option("DST", options->directory, "what reshard convert has written")->required();
   options->saying.Declare(app);
-  app.footer("Exit code 1 where a file differs from the manifest.\nExample: reshard verify out");
+  app.footer("Exit code 1 where a file differs from the manifest, or weights are not in it.\nExample: reshard verify out");
   return [options]() -> Result<> {
     Result<VerifyReport> report;
     {
@@ -26,16 +26,25 @@ std::function<Result<>()> DeclareVerify(CLI::App& app) {
     }
     if (!report) return std::unexpected(std::move(report).error());
     if (options->saying.json) Print(VerifyJson(*report) + "\n");
-    if (!report->faults.empty()) {
-      Error error{.kind = ErrorKind::kAnswerNo,
-                  .file = options->directory,
-                  .found = fmt::format("{} of {} files differ from the manifest",
-                                       report->faults.size(), report->files),
-                  .help = "convert again, or restore the files"};
-      for (const VerifyFault& fault : report->faults)
+    for (const auto* faults : {&report->faults, &report->unlisted})
+      for (const VerifyFault& fault : *faults)
         Say(fmt::format("{}: {}\n", Printable(fault.file), fault.what));
-      return std::unexpected(std::move(error));
-    }
+    if (!report->faults.empty())
+      return std::unexpected(Error{.kind = ErrorKind::kAnswerNo,
+                                   .file = options->directory,
+                                   .found = fmt::format("{} of {} files differ from the manifest",
+                                                        report->faults.size(), report->files),
+                                   .help = "convert again, or restore the files"});
+    if (!report->ok())
+      return std::unexpected(
+          Error{.kind = ErrorKind::kAnswerNo,
+                .file = options->directory,
+                .found = fmt::format("{} {} of weights {} not in the manifest",
+                                     report->unlisted.size(),
+                                     report->unlisted.size() == 1 ? "file" : "files",
+                                     report->unlisted.size() == 1 ? "is" : "are"),
+                .expected = "none, or a loader may take other weights than were written",
+                .help = "move them to another directory"});
     if (!options->saying.json && !options->saying.quiet)
       Print(fmt::format("ok: {} files, {}\n", report->files, FormatByteSize(report->bytes)));
     return {};

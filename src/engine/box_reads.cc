@@ -106,17 +106,24 @@ class Run {
     steps_ += count;
   }
 
-  Result<ChunkSet> Chunks(std::span<const Check* const> checks) const {
+  // The chunks that are read; notes their files.
+  Result<ChunkSet> Chunks(std::span<const Check* const> checks) {
     ChunkSet chunks;
-    const auto note = [&](const ChunkIndex::Piece& piece) -> Result<> {
-      if (chunks.size() <= piece.chunk) chunks.resize(size_t{piece.chunk} + 1);
-      chunks[piece.chunk] = true;
-      return {};
+    const Catalog& catalog = source_.catalog();
+    const auto note = [&](const Region& region) {
+      const Tensor& tensor = catalog.tensors()[region.source];
+      return index_.Cut(region, [&](const ChunkIndex::Piece& piece) -> Result<> {
+        if (chunks.size() <= piece.chunk) chunks.resize(size_t{piece.chunk} + 1);
+        if (chunks[piece.chunk]) return {};
+        chunks[piece.chunk] = true;
+        report_.files.insert(catalog.chunks(tensor)[piece.chunk - tensor.first_chunk].file);
+        return {};
+      });
     };
     const auto add = [&](const Region& region) -> Result<> {
       if (region.source == Region::kFill) return {};
-      RESHARD_TRY(index_.Cut(region, note));
-      return region.dequantize ? index_.Cut(ScalesOf(region), note) : Result<>{};
+      RESHARD_TRY(note(region));
+      return region.dequantize ? note(ScalesOf(region)) : Result<>{};
     };
     for (const Check* check : checks) {
       RESHARD_TRY(LowerWhole(check->view, add));

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -29,6 +30,7 @@ struct ViewReadReport {
   uint64_t bytes_filled = 0;
   uint64_t bytes_read = 0;          ///< from the source, chunk headers not included
   std::vector<uint64_t> overflows;  ///< by read: finite values that became infinite
+  std::set<uint32_t> files;         ///< of the catalog: those that something was read from
 };
 
 /// Fills the boxes, and makes the checks, on the threads of a crew (whose `watch` is not used).

@@ -9,20 +9,19 @@
 #include "base/endian.h"
 #include "base/try.h"
 #include "engine/crc32.h"
+#include "io/staged_output.h"
 
 namespace reshard {
 
-FileJob::FileJob(const FilePlan& plan, const std::filesystem::path& directory)
-    : plan_(plan), path_(StagedName(directory / plan.path)), missing_(BlockCount(plan.size)) {
+FileJob::FileJob(const FilePlan& plan, const OutputDirectory& directory)
+    : plan_(plan), directory_(directory), missing_(BlockCount(plan.size)) {
   sum_.size = plan.size;
   sum_.blocks.resize(BlockCount(plan.size));
   if (!plan.late_crcs.empty()) crc_parts_.resize(sum_.blocks.size());
 }
 
-std::filesystem::path FileJob::StagedName(const std::filesystem::path& path) {
-  std::filesystem::path staged = path;
-  staged += ".partial";
-  return staged;
+std::string FileJob::StagedName(const std::string& path) {
+  return path + std::string(kStagedSuffix);
 }
 
 Result<> FileJob::Open() {
@@ -38,9 +37,7 @@ Result<> FileJob::Open() {
                     .expected = fmt::format("{} bytes, as when the plan was made", plan_.size),
                     .help = "run the same command again when nothing changes this file"});
       }
-      std::error_code ignored;  // Creating the file tells.
-      std::filesystem::create_directories(path_.parent_path(), ignored);
-      RESHARD_ASSIGN(file_, OutputFile::Create(path_));
+      RESHARD_ASSIGN(file_, directory_.Create(StagedName(plan_.path)));
       return {};
     }();
   });

@@ -8,7 +8,7 @@
 
 #include "engine/checksum.h"
 #include "engine/window.h"
-#include "io/file.h"
+#include "io/output_directory.h"
 #include "plan/plan_data.h"
 
 namespace reshard {
@@ -16,7 +16,8 @@ namespace reshard {
 /// One file being written, block by block, in any order, by several threads at once.
 class FileJob {
  public:
-  FileJob(const FilePlan& plan, const std::filesystem::path& directory);
+  /// The file is made in `directory`, which must outlive the job.
+  FileJob(const FilePlan& plan, const OutputDirectory& directory);
 
   uint64_t block_count() const { return sum_.blocks.size(); }
 
@@ -33,7 +34,7 @@ class FileJob {
   Result<bool> WriteBlock(uint64_t block, const Tools& tools);
 
   /// The name that a file has until the whole output is complete: nothing takes it for weights.
-  static std::filesystem::path StagedName(const std::filesystem::path& path);
+  static std::string StagedName(const std::string& path);
 
   /// After the last block: writes the late bytes and waits until all is on the disk.
   Result<FileChecksum> Finish();
@@ -44,7 +45,7 @@ class FileJob {
   Result<> WriteLateBytes();
 
   const FilePlan& plan_;
-  std::filesystem::path path_;
+  const OutputDirectory& directory_;
   std::once_flag opened_;
   Result<> open_result_;
   std::unique_ptr<OutputFile> file_;

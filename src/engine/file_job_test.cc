@@ -32,6 +32,7 @@ class FileJobTest : public testing::Test {
   }
 
   TestDirectory directory_;
+  OutputDirectory output_ = *OutputDirectory::Open(directory_.path());
   FakeSource source_;
   Plan plan_;
   ChunkLayouts layouts_;
@@ -41,7 +42,7 @@ class FileJobTest : public testing::Test {
 };
 
 TEST_F(FileJobTest, BlocksInAnyOrderFromAnyThread) {
-  FileJob job(plan_.files[0], directory_.path());
+  FileJob job(plan_.files[0], output_);
   ASSERT_EQ(job.block_count(), 3u);
   std::atomic<int> last = 0;
   {
@@ -59,7 +60,7 @@ TEST_F(FileJobTest, BlocksInAnyOrderFromAnyThread) {
 }
 
 TEST_F(FileJobTest, StopsBetweenWindows) {
-  FileJob job(plan_.files[0], directory_.path());
+  FileJob job(plan_.files[0], output_);
   source_.on_read = [&](uint64_t, size_t) -> Result<> {
     stop_ = true;
     return {};
@@ -72,7 +73,7 @@ TEST_F(FileJobTest, StopsBetweenWindows) {
 
 TEST_F(FileJobTest, EveryBlockGetsTheErrorOfOpening) {
   PutBytes(directory_.path() / "folder", "a file where a directory must be");
-  FileJob job(plan_.files[0], directory_.path());
+  FileJob job(plan_.files[0], output_);
   for (uint64_t block : {0, 1}) {
     const auto written = Write(job, block);
     ASSERT_FALSE(written);

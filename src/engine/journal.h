@@ -7,12 +7,9 @@
 #include <string>
 
 #include "engine/checksum.h"
-#include "io/file.h"
+#include "io/staged_output.h"
 
 namespace reshard {
-
-/// The name of the journal in the staging directory.
-inline constexpr std::string_view kJournalName = ".reshard-journal";
 
 /// Which files of a staged output are finished, on disk, so that a run that was stopped can go on.
 /// A journal that was begun for another source, or is damaged, counts as empty.
@@ -20,7 +17,10 @@ class Journal {
  public:
   /// Opens the journal in `directory`, or begins one. `source` stands for the state of the source's
   /// files: a journal begun for another counts as empty.
-  static Result<Journal> Open(const std::filesystem::path& directory, const std::string& source);
+  static Result<Journal> Open(const OutputDirectory& directory, const std::string& source);
+
+  /// What the journal `file` says; it cannot be added to.
+  static Journal Read(const std::filesystem::path& file, const std::string& source);
 
   /// The checksum root with which `path` was finished, or null.
   const std::string* Find(const std::string& path) const;
@@ -30,6 +30,9 @@ class Journal {
   Result<> Add(const std::string& path, const FileChecksum& sum);
 
  private:
+  Journal() = default;
+  void Parse(const std::string& text, const std::string& source);
+
   std::unique_ptr<OutputFile> file_;
   std::string text_;
   std::map<std::string, std::string> finished_;  // path -> root

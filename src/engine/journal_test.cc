@@ -17,7 +17,7 @@ std::string Found(const Journal& journal, const std::string& path) {
 class JournalTest : public testing::Test {
  protected:
   Journal Open(const std::string& source) {
-    auto journal = Journal::Open(directory_.path(), source);
+    auto journal = Journal::Open(*OutputDirectory::Open(directory_.path()), source);
     EXPECT_TRUE(journal) << journal.error().ToString();
     return std::move(*journal);
   }
@@ -71,10 +71,24 @@ TEST_F(JournalTest, DamageCountsAsEmpty) {
   }
 }
 
-TEST_F(JournalTest, ADirectoryThatIsNotThereIsTheDestinationsFault) {
-  const auto journal = Journal::Open(directory_.path() / "none", "s");
-  ASSERT_FALSE(journal);
-  EXPECT_EQ(journal.error().kind, ErrorKind::kDestination);
+// The line that says which directory becomes the output is none of a finished file.
+TEST_F(JournalTest, ALineOfAnotherKindEndsIt) {
+  { ASSERT_TRUE(Open("s").Add("a", SumOf(1))); }
+  const std::string whole = BytesOf(file());
+  PutBytes(file(), whole + "commit 12 34\n");
+  const Journal read = Journal::Read(file(), "s");
+  EXPECT_EQ(Found(read, "a"), SumOf(1).Root());
+  EXPECT_TRUE(Journal::Read(file(), "another").empty());
+  EXPECT_TRUE(Journal::Read(directory_.path() / "none", "s").empty());
+  EXPECT_EQ(Found(Open("s"), "a"), SumOf(1).Root());
+  EXPECT_EQ(BytesOf(file()), whole);
+}
+
+TEST_F(JournalTest, ALinkIsNoJournal) {
+  PutBytes(directory_.path() / "victim", "precious");
+  std::filesystem::create_symlink("victim", file());
+  ASSERT_TRUE(Open("s").Add("a", SumOf(1)));
+  EXPECT_EQ(BytesOf(directory_.path() / "victim"), "precious");
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 #include <memory>
+#include <set>
 
 #include "base/try.h"
 #include "engine/check_job.h"
@@ -19,22 +20,6 @@
 namespace reshard {
 namespace {
 
-// Stands for the state of all files that are read: another hash, another source.
-std::string Fingerprint(const Plan& plan, const Catalog& catalog) {
-  std::string text;
-  const auto add = [&](const SourceFile& file) {
-    text += fmt::format("{} {} {} {}\n", file.size, file.mtime_ns, file.inode, file.path);
-  };
-  for (const SourceFile& file : catalog.files()) add(file);
-  for (const FilePlan& file : plan.files) {
-    if (file.copy_of.empty()) continue;
-    // One that is gone shows when it is copied.
-    if (const auto original = StatFile({}, file.copy_of)) add(*original);
-  }
-  const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
-  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
-}
-
 // A run's shared state, and what its threads do.
 class Run {
  public:
@@ -45,7 +30,7 @@ class Run {
 
   Result<RunReport> Execute(Reporter& reporter) {
     RESHARD_ASSIGN(Journal journal,
-                   Journal::Open(output_.path(), Fingerprint(plan_, source_.catalog())));
+                   Journal::Open(output_.directory(), SourceState(plan_, source_.catalog())));
     journal_ = &journal;
     auto done = RunSteps(reporter);
     if (!done) {
@@ -90,10 +75,11 @@ class Run {
       const FilePlan& file = plan_.files[i];
       const std::string* root = journal_->Find(file.path);
       if (!root || Cancelled()) continue;
-      const std::filesystem::path path = output_.path() / file.path;
-      std::error_code ignored;  // A run that was stopped while it renamed left the final name.
-      std::filesystem::rename(path, FileJob::StagedName(path), ignored);
-      auto written = InputFile::Open(FileJob::StagedName(path));
+      const OutputDirectory& directory = output_.directory();
+      const std::string staged = FileJob::StagedName(file.path);
+      // A run that was stopped while it renamed left the final name.
+      (void)directory.Rename(file.path, staged);
+      auto written = directory.OpenToRead(staged);
       if (!written || (*written)->size() != file.size) continue;
       auto sum = SumFile(**written);
       if (!sum || sum->Root() != *root) continue;
@@ -106,17 +92,18 @@ class Run {
     return {};
   }
 
+  // The journal stays: until the output has its name, a run that is stopped finds it finished.
   Result<> GiveFinalNames() const {
-    std::error_code code;
+    std::set<std::string> folders;
     for (const FilePlan& file : plan_.files) {
-      const std::filesystem::path path = output_.path() / file.path;
-      std::filesystem::rename(FileJob::StagedName(path), path, code);
-      if (code)
-        return std::unexpected(
-            SystemError(ErrorKind::kDestination, path.string(), "rename", code.value()));
-      if (path.parent_path() != output_.path()) RESHARD_TRY(SyncDirectory(path.parent_path()));
+      RESHARD_TRY(output_.directory().Rename(FileJob::StagedName(file.path), file.path));
+      const std::string folder = std::filesystem::path(file.path).parent_path().string();
+      for (size_t end = folder.find('/'); !folder.empty(); end = folder.find('/', end + 1)) {
+        folders.insert(folder.substr(0, end));
+        if (end == std::string::npos) break;
+      }
     }
-    std::filesystem::remove(output_.path() / kJournalName, code);
+    for (const std::string& folder : folders) RESHARD_TRY(output_.directory().Sync(folder));
     return {};
   }
 
@@ -132,7 +119,7 @@ class Run {
       if (finished_[i]) continue;
       first_step_.push_back(steps_);
       file_of_job_.push_back(i);
-      jobs_.push_back(std::make_unique<FileJob>(plan_.files[i], output_.path()));
+      jobs_.push_back(std::make_unique<FileJob>(plan_.files[i], output_.directory()));
       // A file without a byte has one step all the same: making it.
       steps_ += std::max<uint64_t>(jobs_.back()->block_count(), 1);
     }
@@ -218,6 +205,21 @@ class Run {
 };
 
 }  // namespace
+
+std::string SourceState(const Plan& plan, const Catalog& catalog) {
+  std::string text;
+  const auto add = [&](const SourceFile& file) {
+    text += fmt::format("{} {} {} {}\n", file.size, file.mtime_ns, file.inode, file.path);
+  };
+  for (const SourceFile& file : catalog.files()) add(file);
+  for (const FilePlan& file : plan.files) {
+    if (file.copy_of.empty()) continue;
+    // One that is gone shows when it is copied.
+    if (const auto original = StatFile({}, file.copy_of)) add(*original);
+  }
+  const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
+  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+}
 
 Result<RunReport> RunPlan(const Plan& plan, const Source& source, StagedOutput& output,
                           Reporter& reporter, const RunnerOptions& options) {

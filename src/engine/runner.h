@@ -34,6 +34,9 @@ struct RunReport {
   uint64_t bytes_resumed = 0;
 };
 
+/// Stands for the state of all files that a plan reads, as they are now: another text, another source.
+std::string SourceState(const Plan& plan, const Catalog& catalog);
+
 /// Writes every file of the plan into the staged output, each synced to the disk. Files that an
 /// earlier run has finished are checked and kept. The bytes do not depend on the number of threads.
 ///

@@ -2,10 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <zlib.h>
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstring>
 #include <thread>
 
@@ -96,7 +98,7 @@ class RunnerTest : public testing::Test {
       EXPECT_TRUE(bytes == want) << file.path;
       EXPECT_EQ(report->files[i], *SumFile(MemorySource(bytes))) << file.path;
     }
-    EXPECT_FALSE(fs::exists(staging_ / kJournalName));
+    EXPECT_TRUE(fs::exists(staging_ / kJournalName)) << "until the output has its name";
     EXPECT_EQ(watcher_.last.bytes_done, plan_.total_bytes() + plan_.checked_bytes());
     EXPECT_EQ(watcher_.last.files_done, plan_.files.size());
   }
@@ -109,7 +111,9 @@ class RunnerTest : public testing::Test {
     };
   }
 
-  fs::path Staged(const std::string& path) const { return FileJob::StagedName(staging_ / path); }
+  fs::path Staged(const std::string& path) const {
+    return FileJob::StagedName((staging_ / path).string());
+  }
 
   TestDirectory directory_;
   FakeSource source_;
@@ -278,14 +282,50 @@ TEST_F(RunnerTest, CancelledBeforeAnythingIsDoneLeavesNothing) {
 }
 
 TEST_F(RunnerTest, AFullDiskIsTheDestinationsFault) {
-  staging_ = Stage().path();
-  fs::create_symlink("/dev/full", Staged("large"));
+  // As the limit on a file's size, which is hit like a full disk.
+  struct rlimit before;
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto ignored = std::signal(SIGXFSZ, SIG_IGN);
+  const struct rlimit small = {.rlim_cur = 1'000'000, .rlim_max = before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
   const auto report = Run();
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  std::signal(SIGXFSZ, ignored);
   ASSERT_FALSE(report);
   EXPECT_EQ(report.error().kind, ErrorKind::kDestination);
   EXPECT_THAT(report.error().file, testing::HasSubstr("large"));
-  EXPECT_THAT(report.error().found, testing::HasSubstr("No space left"));
-  EXPECT_THAT(report.error().help, testing::HasSubstr("free some space"));
+  EXPECT_THAT(report.error().found, testing::HasSubstr("File too large"));
+}
+
+// Another file has the name of one that is to be staged: its own name is as safe as any.
+TEST_F(RunnerTest, WhatALinkLeadsToIsNotWritten) {
+  staging_ = Stage().path();
+  PutBytes(directory_.path() / "victim", "precious");
+  PutBytes(directory_.path() / "victim2", "precious");
+  fs::create_symlink(directory_.path() / "victim", Staged("large"));
+  fs::create_hard_link(directory_.path() / "victim2", Staged("small"));
+  ExpectAllThere(Run());
+  EXPECT_EQ(BytesOf(directory_.path() / "victim"), "precious");
+  EXPECT_EQ(BytesOf(directory_.path() / "victim2"), "precious");
+}
+
+TEST_F(RunnerTest, AFolderThatIsALinkIsRefused) {
+  staging_ = Stage().path();
+  fs::create_directory(directory_.path() / "elsewhere");
+  fs::create_symlink(directory_.path() / "elsewhere", staging_ / "folder");
+  const auto report = Run();
+  ASSERT_FALSE(report);
+  EXPECT_EQ(report.error().kind, ErrorKind::kDestination);
+  EXPECT_TRUE(fs::is_empty(directory_.path() / "elsewhere"));
+}
+
+// Stopped behind the last rename of a file, before the output has its name.
+TEST_F(RunnerTest, FilesWithFinalNamesAreKept) {
+  ExpectAllThere(Run());
+  ASSERT_TRUE(fs::exists(staging_ / "large"));
+  const auto report = Run();
+  ExpectAllThere(report);
+  EXPECT_EQ(report->bytes_resumed, plan_.total_bytes());
 }
 
 TEST_F(RunnerTest, WhatCannotBeCreatedIsTheDestinationsFault) {

@@ -111,7 +111,7 @@ Result<OutputFile*> ShardWriter::FileAt(size_t number) {
   auto& file = files_[number];
   if (!file) {
     RESHARD_ASSIGN(file, OutputFile::OpenExisting(
-                             FileJob::StagedName(directory_ / plan_.files[number].path)));
+                             FileJob::StagedName((directory_ / plan_.files[number].path).string())));
   }
   return file.get();
 }

@@ -9,16 +9,14 @@
 #include <string_view>
 
 #include "io/file.h"
+#include "io/system_call.h"
 
 namespace reshard {
 namespace fs = std::filesystem;
 
 Result<PathKind> KindAt(const fs::path& path, ErrorKind kind) {
   struct stat info;
-  int result;
-  do result = ::stat(path.c_str(), &info);
-  while (result != 0 && errno == EINTR);
-  if (result == 0) {
+  if (Retry([&] { return ::stat(path.c_str(), &info); }) == 0) {
     if (S_ISREG(info.st_mode)) return PathKind::kFile;
     return S_ISDIR(info.st_mode) ? PathKind::kDirectory : PathKind::kOther;
   }

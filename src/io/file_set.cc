@@ -1,3 +1,7 @@
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cerrno>
 #include <list>
 #include <mutex>
 #include <vector>
@@ -11,11 +15,26 @@ namespace {
 // Half of the usual limit of 1024 descriptors a process.
 constexpr size_t kMaxOpen = 512;
 
+// Half of the descriptors that this process may have; the output's files need some, too.
+size_t MostOpen() {
+  struct rlimit limit;
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return kMaxOpen;
+  return std::clamp<size_t>(limit.rlim_cur / 2, 1, kMaxOpen);
+}
+
 }  // namespace
 
 struct FileSet::Impl {
+  // What is open is let go, what was opened first before all others; whoever reads from it keeps it
+  // open as long as that lasts.
+  void CloseOne() const {
+    open[order.front()].reset();
+    order.pop_front();
+  }
+
+  const size_t most_open = MostOpen();
   std::filesystem::path root;
-  std::vector<std::string> names;
+  std::vector<SourceFile> files;
   mutable std::mutex mutex;
   mutable std::vector<std::shared_ptr<const InputFile>> open;  // by file index
   mutable std::list<uint32_t> order;                           // opened first stands first
@@ -27,24 +46,29 @@ FileSet::FileSet(std::filesystem::path root) : impl_(std::make_unique<Impl>()) {
 
 FileSet::~FileSet() = default;
 
-uint32_t FileSet::Add(std::string relative) {
-  impl_->names.push_back(std::move(relative));
+uint32_t FileSet::Add(SourceFile file) {
+  impl_->files.push_back(std::move(file));
   impl_->open.emplace_back();
-  return static_cast<uint32_t>(impl_->names.size() - 1);
+  return static_cast<uint32_t>(impl_->files.size() - 1);
 }
 
-size_t FileSet::count() const { return impl_->names.size(); }
+size_t FileSet::count() const { return impl_->files.size(); }
 
 Result<std::shared_ptr<const InputFile>> FileSet::Open(uint32_t index) const {
   std::lock_guard lock(impl_->mutex);
   auto& slot = impl_->open[index];
   if (slot) return slot;
-  RESHARD_ASSIGN(auto file, InputFile::Open(impl_->root / impl_->names[index]));
-  if (impl_->order.size() >= kMaxOpen) {
-    impl_->open[impl_->order.front()].reset();
-    impl_->order.pop_front();
+  if (impl_->order.size() >= impl_->most_open) impl_->CloseOne();
+  const SourceFile& known = impl_->files[index];
+  int error_number = 0;
+  auto file = InputFile::Open(impl_->root / known.path, &error_number);
+  while (!file && (error_number == EMFILE || error_number == ENFILE) && !impl_->order.empty()) {
+    impl_->CloseOne();
+    file = InputFile::Open(impl_->root / known.path, &error_number);
   }
-  slot = std::move(file);
+  if (!file) return std::unexpected(std::move(file).error());
+  RESHARD_TRY(CompareStates(known, (*file)->state()));
+  slot = *std::move(file);
   impl_->order.push_back(index);
   return slot;
 }

@@ -1,6 +1,9 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <string>
 #include <thread>
@@ -26,7 +29,7 @@ class FileSetTest : public testing::Test {
   void SetUp() override {
     for (uint32_t i = 0; i < kFiles; ++i) {
       PutBytes(directory_.path() / std::to_string(i), std::to_string(i + 1000));
-      ASSERT_EQ(set_.Add(std::to_string(i)), i);
+      ASSERT_EQ(set_.Add(*StatFile(directory_.path(), std::to_string(i))), i);
     }
   }
 
@@ -74,8 +77,47 @@ TEST_F(FileSetTest, FromSeveralThreads) {
   EXPECT_EQ(wrong, 0);
 }
 
+// With a lower limit than the set holds open, or one that is used up, others are closed.
+TEST_F(FileSetTest, FewerDescriptorsThanFiles) {
+  struct rlimit before;
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  struct rlimit few = before;
+  few.rlim_cur = OpenDescriptors() + 20;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+  std::vector<std::string> read;
+  for (uint32_t i = 0; i < kFiles; ++i) read.push_back(Read(i));
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  for (uint32_t i = 0; i < kFiles; ++i) ASSERT_EQ(read[i], std::to_string(i + 1000));
+}
+
+TEST_F(FileSetTest, AFileThatHasChangedIsNotOpened) {
+  const fs::path path = directory_.path() / "7";
+  const auto refuse = [&](const std::string& why) {
+    const auto file = set_.Open(7);
+    ASSERT_FALSE(file) << why;
+    EXPECT_EQ(file.error().kind, ErrorKind::kSource);
+    EXPECT_EQ(file.error().file, path);
+    EXPECT_THAT(file.error().found, testing::HasSubstr(why));
+  };
+  const auto time = fs::last_write_time(path);
+  PutBytes(path, "12345");
+  refuse("has 5 bytes, and had 4");
+  PutBytes(path, "1234");
+  fs::last_write_time(path, time + std::chrono::seconds(1));
+  refuse("has been written to");
+  fs::last_write_time(path, time);
+  EXPECT_TRUE(set_.Open(7)) << "of the size, time and inode that were known";
+
+  fs::copy_file(directory_.path() / "8", directory_.path() / "new");
+  fs::last_write_time(directory_.path() / "new", fs::last_write_time(directory_.path() / "8"));
+  fs::rename(directory_.path() / "new", directory_.path() / "8");
+  const auto file = set_.Open(8);
+  ASSERT_FALSE(file);
+  EXPECT_THAT(file.error().found, testing::HasSubstr("taken the place"));
+}
+
 TEST_F(FileSetTest, AMissingFileIsAnErrorEachTime) {
-  const uint32_t missing = set_.Add("missing");
+  const uint32_t missing = set_.Add({.path = "missing"});
   for (int i = 0; i < 2; ++i) {
     const auto file = set_.Open(missing);
     ASSERT_FALSE(file);

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -84,9 +85,8 @@ TEST_F(FileTest, WritesInAnyOrder) {
 }
 
 TEST_F(FileTest, WriteErrorsAreTheDestinations) {
-  const auto full = OutputFile::Create("/dev/full");
-  ASSERT_TRUE(full);
-  const auto written = (*full)->WriteAt(0, Bytes("x"));
+  const auto full = std::make_unique<OutputFile>(::open("/dev/full", O_WRONLY), "/dev/full");
+  const auto written = full->WriteAt(0, Bytes("x"));
   ASSERT_FALSE(written);
   EXPECT_EQ(written.error().kind, ErrorKind::kDestination);
   EXPECT_THAT(written.error().help, testing::HasSubstr("free some space"));
@@ -100,6 +100,54 @@ TEST_F(FileTest, WriteErrorsAreTheDestinations) {
   const auto read = (*file)->ReadAt(0, std::as_writable_bytes(std::span(part)));
   ASSERT_FALSE(read);
   EXPECT_EQ(read.error().kind, ErrorKind::kDestination);
+}
+
+// What has another name elsewhere is not written to under this one.
+TEST_F(FileTest, CreateLeavesWhatALinkLeadsTo) {
+  PutBytes(At("victim"), "precious");
+  fs::create_symlink("victim", At("soft"));
+  fs::create_hard_link(At("victim"), At("hard"));
+  for (const char* name : {"soft", "hard"}) {
+    ASSERT_TRUE(WriteTextFile(At(name), "new"));
+    EXPECT_EQ(BytesOf(At(name)), "new");
+    EXPECT_EQ(BytesOf(At("victim")), "precious") << name;
+    EXPECT_FALSE(fs::is_symlink(At(name)));
+  }
+  ASSERT_TRUE(ReplaceTextFile(At("victim"), "replaced"));
+  EXPECT_EQ(BytesOf(At("victim")), "replaced");
+
+  fs::create_directory(At("folder"));
+  ASSERT_EQ(::mkfifo(At("fifo").c_str(), 0600), 0);
+  for (const char* name : {"folder", "fifo"}) {
+    const auto file = OutputFile::Create(At(name));
+    ASSERT_FALSE(file);
+    EXPECT_EQ(file.error().kind, ErrorKind::kDestination);
+    EXPECT_TRUE(fs::exists(At(name)));
+  }
+  fs::create_symlink("victim", At("soft2"));
+  for (const char* name : {"soft2", "fifo", "none"})
+    EXPECT_FALSE(OutputFile::OpenExisting(At(name))) << name;
+}
+
+TEST_F(FileTest, AFifoIsRefusedAtOnce) {
+  ASSERT_EQ(::mkfifo(At("fifo").c_str(), 0600), 0);
+  const auto file = InputFile::Open(At("fifo"));
+  ASSERT_FALSE(file);
+  EXPECT_THAT(file.error().found, testing::HasSubstr("regular file"));
+}
+
+TEST_F(FileTest, AFileThatHasChanged) {
+  PutBytes(At("f"), "12345");
+  const auto before = StatFile(directory_.path(), "f");
+  ASSERT_TRUE(before);
+  EXPECT_TRUE(CheckUnchanged(directory_.path(), *before));
+  PutBytes(At("f"), "1234");
+  EXPECT_FALSE(CheckUnchanged(directory_.path(), *before));
+  fs::remove(At("f"));
+  const auto gone = CheckUnchanged(directory_.path(), *before);
+  ASSERT_FALSE(gone);
+  EXPECT_EQ(gone.error().kind, ErrorKind::kSource);
+  EXPECT_EQ(gone.error().file, At("f"));
 }
 
 TEST_F(FileTest, StatIsThatOfTheSystem) {

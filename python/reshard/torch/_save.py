@@ -378,5 +378,5 @@ def _commit(core: _core.SharedSave, group: _ranks.Group) -> dict[str, Any]:
     report: dict[str, Any] = {}
     with _ranks.together(group):
         if _ranks.rank(group) == 0:
-            report = core.commit(sums)
+            report = core.commit(sums, warn)
     return _ranks.from_first(report, group)

@@ -53,6 +53,12 @@ class DcpSource final : public FileSource {
       : FileSource("dcp", std::move(evidence), directory) {}
 
   Result<> Open(const std::vector<std::string>& metadata_files) {
+    // Metadata files decide what is read, so they count as part of the source's state: as it is before
+    // they are read.
+    std::vector<SourceFile> states;
+    for (const std::string& file : metadata_files) {
+      RESHARD_ASSIGN(states.emplace_back(), StatFile(root(), file));
+    }
     RESHARD_ASSIGN(dcp::Metadata metadata, ReadMetadata(metadata_files));
     CatalogBuilder builder;
     for (uint32_t file = 0; file < metadata.files.size(); ++file)
@@ -68,8 +74,7 @@ class DcpSource final : public FileSource {
       builder.AddObject({.name = object.name,
                          .summary = Show(object, metadata_.objects.size()),
                          .byte_size = object.length});
-    // Metadata files decide what is read, so they count as part of the source's state.
-    for (const std::string& file : metadata_files) RESHARD_TRY(AddFile(file, &builder));
+    for (SourceFile& state : states) AddFile(std::move(state), &builder);
     RESHARD_ASSIGN(catalog_, std::move(builder).Build(root()));
     return {};
   }
