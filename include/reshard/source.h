@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,6 +14,13 @@
 #include "reshard/error.h"
 
 namespace reshard {
+
+/// A checksum that a file carries of some of its own bytes.
+struct StoredCrc {
+  uint64_t offset = 0;  ///< of the first byte, in the file
+  uint64_t length = 0;
+  uint32_t crc32 = 0;  ///< zip's CRC-32 of them
+};
 
 /// How the elements of one chunk lie in a file.
 struct ChunkLayout {
@@ -23,6 +31,7 @@ struct ChunkLayout {
   bool swap_bytes = false;       ///< elements are stored big-endian
   bool conjugate = false;        ///< imaginary parts are to be negated
   bool negate = false;           ///< values are to be negated
+  std::optional<StoredCrc> crc{};  ///< of bytes that hold the chunk, and maybe others
 };
 
 /// An opened checkpoint: what there is, and its bytes. Safe to use from several threads.
@@ -55,6 +64,10 @@ class Source {
   /// tensor_model_parallel_size, num_layers, padded_vocab_size; truth values are 0 or 1. What is not
   /// there is not known. Most kinds have none.
   virtual std::map<std::string, int64_t> hints() const { return {}; }
+
+  /// Free text that the files hold for whoever reads them, and that goes along with the tensors:
+  /// safetensors' `__metadata__`. Most kinds have none.
+  virtual std::map<std::string, std::string> metadata() const { return {}; }
 };
 
 }  // namespace reshard

@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 
 #include "api/ranks.h"
+#include "api/unreadable.h"
 #include "base/try.h"
 #include "checkpoints/megatron/rank_name.h"
 #include "recipe/completeness.h"
@@ -230,6 +231,7 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
     }
     RESHARD_ASSIGN(from, BoundRecipe::Bind(flavors.from->recipe, config,
                                            Environment(ranked.layout)));
+    RESHARD_TRY(DropUnreadable(source, ignore, *from, false, &mapping));
     if (megatron_source) {
       RESHARD_TRY(InferParts(*from, request.from_layout, &ranked));
       RESHARD_TRY(from->CheckRefusals(ranked.layout));
@@ -248,6 +250,7 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
   }
   const LayoutRequest layout = WithStages(request.layout);
   RESHARD_ASSIGN(to, BoundRecipe::Bind(flavors.to->recipe, config, Environment(layout)));
+  if (!from) RESHARD_TRY(DropUnreadable(source, ignore, *to, true, &mapping));
   RESHARD_TRY(to->CheckRefusals(layout));
   if (same) {
     RESHARD_TRY(Resplit(*from, *to, &mapping));

@@ -51,6 +51,12 @@ class JoinedSource final : public Source {
     const auto offset = static_cast<uint32_t>(base_->catalog().files().size());
     for (const Tensor& tensor : overlay_->catalog().tensors())
       AddTensor(*overlay_, tensor, offset, &builder);
+    for (const UnreadableTensor& tensor : base_->catalog().unreadable())
+      if (!replaced.contains(WithoutNumbers(tensor.name))) builder.AddUnreadable(tensor);
+    for (UnreadableTensor tensor : overlay_->catalog().unreadable()) {
+      tensor.file += offset;
+      builder.AddUnreadable(std::move(tensor));
+    }
     for (const Object& object : base_->catalog().objects()) builder.AddObject(object);
     notes_.push_back(fmt::format("{} tensors are taken from {}, in the place of {}",
                                  overlay_->catalog().tensors().size(), overlay_->root(), left_out));
@@ -64,6 +70,7 @@ class JoinedSource final : public Source {
   const std::string& root() const override { return base_->root(); }
   const std::vector<std::string>& notes() const override { return notes_; }
   std::map<std::string, int64_t> hints() const override { return base_->hints(); }
+  std::map<std::string, std::string> metadata() const override { return base_->metadata(); }
 
   Result<ChunkLayout> Locate(const Tensor& tensor, const Chunk& chunk) const override {
     const bool from_base = chunk.file < base_->catalog().files().size();
