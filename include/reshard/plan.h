@@ -58,6 +58,9 @@ struct PlanDescription {
   std::vector<PlannedFile> files;
   std::vector<Dropped> dropped;
   std::vector<std::string> warnings;
+  /// Files and folders ("onnx/") of summary.assets_from that are not copied: weights in other formats,
+  /// a training's state.
+  std::vector<std::string> left_behind{};
   std::vector<std::string> missing_assets;  ///< what a loader will look for and not find
 };
 

@@ -37,6 +37,7 @@ nb::dict Describe(const Conversion& conversion) {
   dict["files"] = files;
   dict["dropped"] = ToList(plan.dropped);
   dict["warnings"] = ToTuple(plan.warnings);
+  dict["left_behind"] = ToTuple(plan.left_behind);
   dict["missing_assets"] = ToTuple(plan.missing_assets);
   return dict;
 }

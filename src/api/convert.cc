@@ -119,6 +119,7 @@ Result<ConvertSummary> Conversion::Run(const RunOptions& options, Reporter& repo
                          .bytes_written = plan.total_bytes(),
                          .bytes_resumed = report.bytes_resumed,
                          .files = plan.files.size(),
+                         .left_behind = plan.left_behind,
                          .missing_assets = plan.missing_assets};
   for (const Overflow& overflow : report.overflows)
     summary.overflows.emplace_back(overflow.tensor, overflow.count);

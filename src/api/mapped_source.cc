@@ -6,6 +6,7 @@
 
 #include "base/try.h"
 #include "checkpoints/hf/hf_config.h"
+#include "io/directory.h"
 #include "plan/planner.h"
 #include "reshard/local_path.h"
 
@@ -32,19 +33,21 @@ Result<Rules> CompileRules(const ConvertRequest& request) {
 }
 
 // Where config and tokenizer lie: as asked, or with the weights, or beside the checkpoint.
-std::string AssetsDirectory(const ConvertRequest& request, const Source& source) {
+Result<std::string> AssetsDirectory(const ConvertRequest& request, const Source& source) {
   if (!request.assets_from.empty() || source.root().empty()) return request.assets_from;
-  const fs::path beside = fs::path(source.root()).parent_path();
-  std::error_code code;
-  const bool only_beside = !fs::exists(fs::path(source.root()) / "config.json", code) &&
-                           fs::exists(beside / "config.json", code);
-  return only_beside ? beside.string() : source.root();
+  const fs::path root = source.root();
+  RESHARD_ASSIGN(const PathKind with, KindAt(root / "config.json"));
+  if (with != PathKind::kNothing) return source.root();
+  // A directory above that we may not look into has no say.
+  const auto beside = KindAt(root.parent_path() / "config.json");
+  return beside == PathKind::kFile ? root.parent_path().string() : source.root();
 }
 
 Result<> CheckAssetsDirectory(const std::string& directory) {
   RESHARD_TRY(CheckIsLocal(directory, PathUse::kRead));
-  std::error_code code;
-  if (directory.empty() || fs::is_directory(directory, code)) return {};
+  if (directory.empty()) return {};
+  RESHARD_ASSIGN(const PathKind kind, KindAt(directory));
+  if (kind == PathKind::kDirectory) return {};
   return std::unexpected(Error{.kind = ErrorKind::kUsage,
                                .file = directory,
                                .found = "this is no directory",
@@ -105,7 +108,7 @@ Result<MappedSource> MapSource(const ConvertRequest& request, std::unique_ptr<So
   const Source& from = *mapped.source;
   RESHARD_TRY(CheckAllIsUsed(request, from));
   for (const std::string& note : from.notes()) reporter.OnWarning(note);
-  mapped.assets = AssetsDirectory(request, from);
+  RESHARD_ASSIGN(mapped.assets, AssetsDirectory(request, from));
   RESHARD_TRY(CheckAssetsDirectory(mapped.assets));
   RESHARD_ASSIGN(const ModelConfig config, ConfigOf(request, from, mapped.assets, reporter));
   // A model in memory knows its sizes, but not how its weights were stored.

@@ -157,6 +157,7 @@ std::string PlanJson(const ConvertRequest& request, const PlanDescription& plan)
   }
   json.EndArray();
   json.Member("warnings", plan.warnings);
+  json.Member("left_behind", plan.left_behind);
   json.Member("missing_assets", plan.missing_assets);
   json.EndObject();
   return json.Take() + "\n";

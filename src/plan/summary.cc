@@ -111,6 +111,7 @@ PlanDescription Describe(const Plan& plan, const Catalog& catalog, Detail detail
   PlanDescription description{.summary = plan.summary,
                               .dropped = plan.dropped,
                               .warnings = plan.warnings,
+                              .left_behind = plan.left_behind,
                               .missing_assets = plan.missing_assets};
   for (const DroppedPart& part : plan.dropped_parts)
     description.dropped.push_back({part.name, part.view.byte_size(), part.why});

@@ -99,7 +99,7 @@ Result<std::map<std::string, std::string>> ReadWeightMap(const fs::path& index) 
     if (problem || place == ".")
       return fault(fmt::format("'{}' is to lie in '{}', which {}", tensor, file,
                                problem.value_or("is the directory itself")));
-    files.emplace(tensor, place);
+    files.insert_or_assign(std::string(tensor), place);  // The last counts, as in Python.
   }
   return files;
 }
