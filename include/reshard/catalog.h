@@ -60,12 +60,21 @@ struct Object {
   uint64_t byte_size = 0;   ///< as stored
 };
 
+/// A tensor, or a value with tensors in it, that is stored in a form which is not read: quantized or
+/// sparse, of a class of its own, within a tuple. It can be left out by its name, and not otherwise.
+struct UnreadableTensor {
+  std::string name;
+  std::string what;   ///< "a quantized tensor", "a tensor of the class my.Wrapped"
+  uint32_t file = 0;  ///< index into Catalog::files()
+};
+
 /// What a checkpoint holds: its tensors, sorted by name, where the bytes of each lie, and the names
 /// of what is no tensor. A value: copy it, keep it; it holds no file open.
 class Catalog {
  public:
   const std::vector<SourceFile>& files() const { return files_; }
   const std::vector<Tensor>& tensors() const { return tensors_; }
+  const std::vector<UnreadableTensor>& unreadable() const { return unreadable_; }
   const std::vector<Object>& objects() const { return objects_; }
   std::span<const Chunk> chunks(const Tensor& tensor) const {
     return std::span(chunks_).subspan(tensor.first_chunk, tensor.chunk_count);
@@ -83,6 +92,7 @@ class Catalog {
   friend class CatalogBuilder;
   std::vector<SourceFile> files_;
   std::vector<Tensor> tensors_;
+  std::vector<UnreadableTensor> unreadable_;
   std::vector<Object> objects_;
   std::vector<Chunk> chunks_;
   std::vector<int64_t> boxes_;  // start and extent of each chunk

@@ -43,6 +43,7 @@ struct ConvertSummary {
   double seconds = 0;
   /// Tensors with finite values that became infinite in a narrower type, and how many.
   std::vector<std::pair<std::string, uint64_t>> overflows;
+  std::vector<std::string> left_behind{};   ///< see PlanDescription
   std::vector<std::string> missing_assets;  ///< what a loader will look for and not find
   /// An earlier run had written the output whole; this one has only ended what that one began.
   bool was_complete = false;

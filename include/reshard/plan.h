@@ -83,6 +83,9 @@ struct PlanDescription {
   std::vector<Dropped> dropped;        ///< whole tensors: summary.dropped_tensors of them
   std::vector<Dropped> dropped_parts;  ///< rows of padding: summary.dropped_parts of them
   std::vector<std::string> warnings;
+  /// Files and folders ("onnx/") of summary.assets_from that are not copied: weights in other formats,
+  /// a training's state.
+  std::vector<std::string> left_behind{};
   std::vector<std::string> missing_assets;  ///< what a loader will look for and not find
 };
 

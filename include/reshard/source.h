@@ -16,6 +16,13 @@
 
 namespace reshard {
 
+/// A checksum that a file carries of some of its own bytes.
+struct StoredCrc {
+  uint64_t offset = 0;  ///< of the first byte, in the file
+  uint64_t length = 0;
+  uint32_t crc32 = 0;  ///< zip's CRC-32 of them
+};
+
 /// How the elements of one chunk lie in a file.
 struct ChunkLayout {
   uint32_t file = 0;             ///< what Source::ReadAt takes; may lie past Catalog::files() for
@@ -25,6 +32,7 @@ struct ChunkLayout {
   bool swap_bytes = false;       ///< elements are stored big-endian
   bool conjugate = false;        ///< imaginary parts are to be negated
   bool negate = false;           ///< values are to be negated
+  std::optional<StoredCrc> crc{};  ///< of bytes that hold the chunk, and maybe others
 };
 
 /// The way from a nested state dict to one of its values: keys of dicts, indices of lists.
@@ -69,6 +77,10 @@ class Source {
   virtual Result<std::optional<std::string>> ReadObject(const Object&) const {
     return std::nullopt;
   }
+
+  /// Free text that the files hold for whoever reads them, and that goes along with the tensors:
+  /// safetensors' `__metadata__`. Most kinds have none.
+  virtual std::map<std::string, std::string> metadata() const { return {}; }
 };
 
 }  // namespace reshard

@@ -105,7 +105,8 @@ class Plan:
     files: list[PlannedFile]
     dropped: list[Dropped]  # tensors, and behind them rows of padding
     warnings: tuple[str, ...]
-    missing_assets: tuple[str, ...]
+    left_behind: tuple[str, ...]  # beside the source's weights, and not copied
+    missing_assets: tuple[str, ...]  # what a loader will look for and not find
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ class ConvertReport:
     files: int
     seconds: float
     overflows: Mapping[str, int]  # finite values that became infinite in a narrower type
+    left_behind: tuple[str, ...]  # beside the source's weights, and not copied
     missing_assets: tuple[str, ...]  # what a loader will look for and not find
 
 
@@ -207,8 +209,8 @@ def plan(src: PathLike, dst: PathLike, to: str = "hf", **options: Unpack[Convert
         for path, size, tensors in answer.pop("files")
     ]
     dropped = [Dropped(*entry) for entry in answer.pop("dropped")]
-    warnings, missing = answer.pop("warnings"), answer.pop("missing_assets")
-    return Plan(PlanSummary(**answer), files, dropped, warnings, missing)
+    rest = {name: answer.pop(name) for name in ("warnings", "left_behind", "missing_assets")}
+    return Plan(PlanSummary(**answer), files, dropped, **rest)
 
 
 @names_keywords

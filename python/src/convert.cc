@@ -39,6 +39,7 @@ nb::dict Describe(const Conversion& conversion) {
   dropped.insert(dropped.end(), plan.dropped_parts.begin(), plan.dropped_parts.end());
   dict["dropped"] = ToList(dropped);
   dict["warnings"] = ToTuple(plan.warnings);
+  dict["left_behind"] = ToTuple(plan.left_behind);
   dict["missing_assets"] = ToTuple(plan.missing_assets);
   return dict;
 }

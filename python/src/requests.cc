@@ -152,6 +152,7 @@ nb::dict ConvertDict(const ConvertSummary& summary) {
   nb::dict overflows;
   for (const auto& [name, count] : summary.overflows) overflows[name.c_str()] = count;
   dict["overflows"] = overflows;
+  dict["left_behind"] = ToTuple(summary.left_behind);
   dict["missing_assets"] = ToTuple(summary.missing_assets);
   return dict;
 }

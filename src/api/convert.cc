@@ -139,6 +139,7 @@ ConvertSummary Conversion::State::Summary() const {
   return {.plan = plan.summary,
           .bytes_written = plan.total_bytes(),
           .files = plan.files.size(),
+          .left_behind = plan.left_behind,
           .missing_assets = plan.missing_assets};
 }
 

@@ -9,6 +9,7 @@
 
 #include "api/ranks.h"
 #include "api/restored.h"
+#include "api/unreadable.h"
 #include "base/checked_math.h"
 #include "base/try.h"
 #include "checkpoints/megatron/rank_name.h"
@@ -342,6 +343,7 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
     }
     RESHARD_ASSIGN(from, BoundRecipe::Bind(flavors.from->recipe, config,
                                            Environment(ranked.layout)));
+    RESHARD_TRY(DropUnreadable(source, ignore, *from, false, &mapping));
     if (megatron_source) {
       RESHARD_TRY(from->CheckSettings(source.hints()));
       RESHARD_TRY(InferParts(*from, request.from_layout, &ranked));
@@ -366,6 +368,7 @@ Result<TargetTensors> MapTensors(const ConvertRequest& request, const Source& so
   }
   const LayoutRequest layout = WithStages(request.layout);
   RESHARD_ASSIGN(to, BoundRecipe::Bind(flavors.to->recipe, config, Environment(layout)));
+  if (!from) RESHARD_TRY(DropUnreadable(source, ignore, *to, true, &mapping));
   RESHARD_TRY(to->CheckRefusals(layout));
   if (same) {
     RESHARD_TRY(Resplit(*from, *to, &mapping));

@@ -39,11 +39,12 @@ Result<Rules> CompileRules(const ConvertRequest& request) {
 // Where config and tokenizer lie: as asked, or with the weights, or beside the checkpoint.
 Result<std::string> AssetsDirectory(const ConvertRequest& request, const Source& source) {
   if (!request.assets_from.empty() || source.root().empty()) return request.assets_from;
-  const fs::path beside = fs::path(source.root()).parent_path();
-  RESHARD_ASSIGN(const PathKind with, KindAt(fs::path(source.root()) / "config.json"));
-  RESHARD_ASSIGN(const PathKind above, KindAt(beside / "config.json"));
-  const bool only_beside = with == PathKind::kNothing && above != PathKind::kNothing;
-  return only_beside ? beside.string() : source.root();
+  const fs::path root = source.root();
+  RESHARD_ASSIGN(const PathKind with, KindAt(root / "config.json"));
+  if (with != PathKind::kNothing) return source.root();
+  // A directory above that we may not look into has no say.
+  const auto beside = KindAt(root.parent_path() / "config.json");
+  return beside == PathKind::kFile ? root.parent_path().string() : source.root();
 }
 
 Result<> CheckAssetsDirectory(const std::string& directory) {

@@ -66,7 +66,8 @@ Result<Likeness> ReadLikeness(const std::string& directory) {
 }
 
 Result<> PlanHf(const ConvertRequest& request, const std::vector<NamedView>& tensors,
-                const std::map<std::string, std::string>& like, Plan* plan) {
+                const std::map<std::string, std::string>& like,
+                const std::map<std::string, std::string>& metadata, Plan* plan) {
   std::vector<std::pair<std::string, FileContent>> contents;
   if (request.like.empty()) {
     const auto packed = PackFiles(tensors, request.packing, request.shard_size);
@@ -81,7 +82,7 @@ Result<> PlanHf(const ConvertRequest& request, const std::vector<NamedView>& ten
     std::vector<TensorDecl> declared;
     for (size_t index : content)
       declared.push_back(Declare(tensors[index].name, tensors[index].view));
-    RESHARD_ASSIGN(FileLayout layout, LayoutWeights(request.weights, declared));
+    RESHARD_ASSIGN(FileLayout layout, LayoutWeights(request.weights, declared, metadata));
     plan->files.push_back(FillSlots(name, std::move(layout), content, tensors));
     for (const Slot& slot : plan->files.back().slots) {
       weight_map[slot.name] = name;

@@ -20,9 +20,11 @@ struct Likeness {
 Result<Likeness> ReadLikeness(const std::string& directory);
 
 /// Adds the weight files of a Hugging Face directory to the plan, and their index. `like` says which
-/// tensor goes to which file; empty: the request does. Errors are of kind kMapping.
+/// tensor goes to which file; empty: the request does. `metadata` goes into each file that has a
+/// place for it. Errors are of kind kMapping.
 Result<> PlanHf(const ConvertRequest& request, const std::vector<NamedView>& tensors,
-                const std::map<std::string, std::string>& like, Plan* plan);
+                const std::map<std::string, std::string>& like,
+                const std::map<std::string, std::string>& metadata, Plan* plan);
 
 /// Adds the files of a DCP checkpoint. `state` is empty, or of these tensors. Errors are of kind
 /// kMapping.

@@ -190,6 +190,7 @@ std::string PlanJson(const ConvertRequest& request, const PlanDescription& plan)
     for (const Dropped& drop : *list) WriteDropped(drop, &json);
   json.EndArray();
   json.Member("warnings", plan.warnings);
+  json.Member("left_behind", plan.left_behind);
   json.Member("missing_assets", plan.missing_assets);
   json.EndObject();
   return json.Take() + "\n";

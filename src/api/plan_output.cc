@@ -13,6 +13,9 @@
 #include "api/restored.h"
 #include "base/try.h"
 #include "checkpoints/hf/hf_assets.h"
+#include "checkpoints/hf/hf_source.h"
+#include "io/directory.h"
+#include "io/file.h"
 #include "plan/planner.h"
 
 namespace reshard {
@@ -41,26 +44,52 @@ bool ConfigIsOutdated(const ConvertRequest& request, const ModelConfig& config,
          });
 }
 
-Result<> PlanAssets(const fs::path& directory, const ConfigEdits& edits, Plan* plan) {
+// What of the assets' directory goes with the model. A checkpoint may lie among anything: only what
+// was named as a model's directory, or has a config.json, is one.
+Result<SideFileScope> ScopeFor(const ConvertRequest& request, const Source& source,
+                               const fs::path& directory) {
+  RESHARD_ASSIGN(const PathKind config, KindAt(directory / "config.json"));
+  RESHARD_ASSIGN(const PathKind input, KindAt(request.source));
+  const bool is_hub = source.kind() == "hf" && input == PathKind::kDirectory;
+  SideFileScope scope{.is_model = config == PathKind::kFile || is_hub ||
+                                  !request.assets_from.empty()};
+  for (const SourceFile& file : source.catalog().files()) {
+    const fs::path path = (fs::path(source.root()) / file.path).lexically_relative(directory);
+    if (!path.empty() && *path.begin() != "..") scope.weights.insert(path.string());
+  }
+  // Of a base model what a loader would read; a set that is not complete serves for its names.
+  const HfFiles weights = FindHfFiles(directory).value_or(HfFiles());
+  scope.weights.insert(weights.names.begin(), weights.names.end());
+  if (!weights.index.empty()) scope.weights.insert(weights.index);
+  return scope;
+}
+
+Result<> PlanAssets(const ConvertRequest& request, const Source& source, const fs::path& directory,
+                    const ConfigEdits& edits, Plan* plan) {
   if (directory.empty()) return {};
-  RESHARD_ASSIGN(HfAssets assets, CollectAssets(directory, edits));
+  RESHARD_ASSIGN(const SideFileScope scope, ScopeFor(request, source, directory));
+  RESHARD_ASSIGN(HfAssets assets, CollectAssets(directory, edits, scope));
   for (HfAsset& asset : assets.files) {
     if (asset.text)
       plan->files.push_back(TextFile(asset.path, std::move(*asset.text)));
     else
       plan->files.push_back({.path = asset.path, .size = asset.size, .copy_of = asset.from});
   }
+  plan->left_behind = std::move(assets.left_behind);
   plan->missing_assets = std::move(assets.missing);
   return {};
 }
 
 // What says the model's sizes goes with it, for whoever takes the checkpoint further.
-void PlanConfig(const fs::path& directory, Plan* plan) {
-  if (directory.empty()) return;
-  const fs::path config = directory / "config.json";
-  std::error_code code;
-  const uint64_t size = fs::file_size(config, code);
-  if (!code) plan->files.push_back({.path = "config.json", .size = size, .copy_of = config.string()});
+Result<> PlanConfig(const fs::path& directory, Plan* plan) {
+  if (directory.empty()) return {};
+  RESHARD_ASSIGN(const PathKind kind, KindAt(directory / "config.json"));
+  if (kind != PathKind::kFile) return {};
+  RESHARD_ASSIGN(SourceFile config, StatFile(directory, "config.json"));
+  plan->files.push_back({.path = std::move(config.path),
+                         .size = config.size,
+                         .copy_of = (directory / "config.json").string()});
+  return {};
 }
 
 // Whether any file is copied, or would be but for an edit.
@@ -104,9 +133,10 @@ Result<Plan> PlanOutput(const ConvertRequest& request, MappedSource* mapped, Rep
     case Kind::kHf:
       RESHARD_TRY(CheckNamesNoRank(target.mapping.tensors, flavors.name()));
       RESHARD_TRY(CheckRestored(target.not_held, request.like));
-      RESHARD_TRY(PlanHf(request, target.mapping.tensors, mapped->like.files, &plan));
+      RESHARD_TRY(PlanHf(request, target.mapping.tensors, mapped->like.files,
+                         mapped->source->metadata(), &plan));
       RESHARD_TRY(PlanAssets(
-          mapped->assets,
+          request, *mapped->source, mapped->assets,
           {.dtype = MainDType(target.mapping.tensors),
            .dequantized = ConfigIsOutdated(request, mapped->stored_config, target.mapping.tensors)},
           &plan));
@@ -119,8 +149,8 @@ Result<Plan> PlanOutput(const ConvertRequest& request, MappedSource* mapped, Rep
     }
     case Kind::kMegatron: RESHARD_TRY(PlanMegatron(std::move(target), &plan)); break;
   }
-  if (request.to != Kind::kHf) PlanConfig(mapped->assets, &plan);
-  if (HasAssets(plan)) plan.summary.assets_from = mapped->assets;
+  if (request.to != Kind::kHf) RESHARD_TRY(PlanConfig(mapped->assets, &plan));
+  if (HasAssets(plan) || !plan.left_behind.empty()) plan.summary.assets_from = mapped->assets;
   RESHARD_TRY(CheckPlan(plan, catalog,
                         request.to == Kind::kHf ? Replicas::kNone : Replicas::kUniform));
   Summarize(catalog, flavors.text(), RequestJson(request), &plan);

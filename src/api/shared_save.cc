@@ -219,6 +219,7 @@ Result<ConvertSummary> SharedSave::Commit(const std::vector<std::string>& parts,
   ConvertSummary summary{.plan = plan.summary,
                          .bytes_written = plan.total_bytes(),
                          .files = plan.files.size(),
+                         .left_behind = plan.left_behind,
                          .missing_assets = plan.missing_assets};
   summary.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - state_->start).count();

@@ -57,6 +57,13 @@ class JoinedSource final : public Source {
     }
     const auto offset = static_cast<uint32_t>(base_->catalog().files().size());
     for (const Tensor* tensor : taken) AddTensor(*overlay_, *tensor, offset, &builder);
+    for (const UnreadableTensor& tensor : base_->catalog().unreadable())
+      if (!names.contains(tensor.name)) builder.AddUnreadable(tensor);
+    for (UnreadableTensor tensor : overlay_->catalog().unreadable()) {
+      if (wanted && !wanted(tensor.name)) continue;
+      tensor.file += offset;
+      builder.AddUnreadable(std::move(tensor));
+    }
     for (const Object& object : base_->catalog().objects()) builder.AddObject(object);
     notes_.push_back(
         fmt::format("{} tensors are taken from {}{}", taken.size(), overlay_->root(),
@@ -81,6 +88,7 @@ class JoinedSource final : public Source {
   Result<std::optional<std::string>> ReadObject(const Object& object) const override {
     return base_->ReadObject(object);
   }
+  std::map<std::string, std::string> metadata() const override { return base_->metadata(); }
 
   Result<ChunkLayout> Locate(const Tensor& tensor, const Chunk& chunk) const override {
     const bool from_base = chunk.file < base_->catalog().files().size();

@@ -24,6 +24,16 @@ std::string Padding(const PlanSummary& summary, std::string_view before) {
   return fmt::format("{}rows of padding of {}", before, Plural(summary.dropped_parts, "tensor"));
 }
 
+// The first of many names, and how many more there are.
+std::string NamesText(const std::vector<std::string>& names, bool all) {
+  constexpr size_t kShown = 5;
+  std::string text;
+  const size_t shown = all || names.size() <= kShown + 1 ? names.size() : kShown;
+  for (size_t i = 0; i < shown; ++i) text += (i > 0 ? ", " : "") + Printable(names[i]);
+  if (shown < names.size()) text += fmt::format(" and {} more", names.size() - shown);
+  return text;
+}
+
 std::string PlanText(const ConvertRequest& request, const PlanDescription& plan, bool verbose) {
   const PlanSummary& summary = plan.summary;
   std::string text;
@@ -56,6 +66,8 @@ std::string PlanText(const ConvertRequest& request, const PlanDescription& plan,
     for (const auto* list : {&plan.dropped, &plan.dropped_parts})
       for (const Dropped& drop : *list)
         text += fmt::format("dropped: {} ({})\n", Printable(drop.name), Printable(drop.why));
+  if (!plan.left_behind.empty())
+    text += fmt::format("left: {}\n", NamesText(plan.left_behind, verbose));
   for (const std::string& missing : plan.missing_assets)
     text += fmt::format("missing: {}\n", Printable(missing));
   return text;
@@ -119,6 +131,9 @@ Result<> ConvertAndReport(const ConvertRequest& request, const std::string& plan
   Say(fmt::format("wrote {} ({} of weights and assets in {}) to {} in {:.2f} s\n",
                   Plural(plan.tensors, "tensor"), FormatByteSize(summary.bytes_written),
                   Plural(summary.files, "file"), Printable(request.destination), summary.seconds));
+  if (!summary.left_behind.empty())
+    Say(fmt::format("left in {}: {}\n", Printable(plan.assets_from),
+                    NamesText(summary.left_behind, saying.verbose)));
   if (!plan.assets_from.empty() && (!summary.missing_assets.empty() || saying.verbose))
     Say(fmt::format("assets are from {}\n", Printable(plan.assets_from)));
   if (summary.bytes_resumed > 0)

@@ -49,6 +49,9 @@ std::string Text(const Source& source, const std::vector<const Tensor*>& tensors
   line("chunks", fmt::format("{}", totals.chunks));
   line("files", fmt::format("{}", catalog.files().size()));
   line("objects", fmt::format("{}", catalog.objects().size()));
+  if (!catalog.unreadable().empty())
+    line("not read", fmt::format("{} tensors, in forms that cannot be converted",
+                                 catalog.unreadable().size()));
   for (const std::string& note : source.notes()) line("note", Printable(note));
 
   const size_t limit = options.tensors ? tensors.size() : std::min(tensors.size(), kMaxRows);
@@ -59,6 +62,13 @@ std::string Text(const Source& source, const std::vector<const Tensor*>& tensors
                         Printable(tensors[i]->name));
   if (limit < tensors.size())
     text += fmt::format("... and {} more: --tensors shows them all\n", tensors.size() - limit);
+  const auto& unreadable = catalog.unreadable();
+  const size_t named = options.tensors ? unreadable.size() : std::min(unreadable.size(), kMaxRows);
+  for (size_t i = 0; i < named; ++i)
+    text += fmt::format("{:<15} {}: {}\n", "cannot be read", Printable(unreadable[i].name),
+                        Printable(unreadable[i].what));
+  if (named < unreadable.size())
+    text += fmt::format("... and {} more that cannot be read\n", unreadable.size() - named);
   const size_t objects = options.tensors ? catalog.objects().size()
                                          : std::min(catalog.objects().size(), kMaxRows);
   for (size_t i = 0; i < objects; ++i) {

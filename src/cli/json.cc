@@ -86,6 +86,7 @@ std::string SummaryJson(const ConvertSummary& summary) {
     json.EndObject();
   }
   json.EndArray();
+  json.Member("left_behind", summary.left_behind);
   json.Member("missing_assets", summary.missing_assets);
   json.EndObject();
   return json.Take();
@@ -194,6 +195,15 @@ std::string InspectJson(const Source& source, const std::vector<const Tensor*>& 
     }
     json.EndArray();
   }
+  json.Key("unreadable");
+  json.BeginArray();
+  for (const UnreadableTensor& tensor : catalog.unreadable()) {
+    json.BeginObject();
+    json.Member("name", tensor.name);
+    json.Member("what", tensor.what);
+    json.EndObject();
+  }
+  json.EndArray();
   json.Key("objects");
   json.BeginArray();
   for (const Object& object : catalog.objects()) {

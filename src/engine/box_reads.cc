@@ -11,6 +11,7 @@
 #include "base/try.h"
 #include "engine/box_filler.h"
 #include "engine/check_job.h"
+#include "engine/checked_source.h"
 #include "view/lower.h"
 
 namespace reshard {
@@ -86,6 +87,7 @@ class Run {
     RESHARD_ASSIGN(const ChunkSet chunks, Chunks(checks));
     RESHARD_ASSIGN(layouts_,
                    ChunkLayouts::Locate(chunks, source_, crew.jobs, crew.cancelled));
+    checked_.Expect(layouts_.TakeCrcs());
     const auto start = std::chrono::steady_clock::now();
     const Crew watched{.jobs = crew.jobs, .cancelled = crew.cancelled, .watch = [&] {
                          const std::chrono::duration<double> seconds =
@@ -142,8 +144,8 @@ class Run {
 
   StepFn Worker() {
     const auto tools =
-        std::make_shared<Tools>(BoxFiller(source_, index_, layouts_, kFillerBytes - kWindowBytes, kGaps));
-    if (!checks_.empty()) tools->windows.emplace(source_, index_, layouts_);
+        std::make_shared<Tools>(BoxFiller(checked_, index_, layouts_, kFillerBytes - kWindowBytes, kGaps));
+    if (!checks_.empty()) tools->windows.emplace(checked_, index_, layouts_);
     return [this, tools](uint64_t step) -> Result<> {
       const auto at = std::ranges::upper_bound(first_step_, step) - first_step_.begin() - 1;
       const auto job = static_cast<size_t>(at);
@@ -184,6 +186,7 @@ class Run {
 
   const std::span<const ViewRead> reads_;
   const CountedSource source_;
+  CheckedSource checked_{source_};
   const ChunkIndex index_;
   ChunkLayouts layouts_;
   std::vector<CheckJob> checks_;

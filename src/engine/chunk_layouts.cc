@@ -76,7 +76,7 @@ Result<ChunkLayouts> ChunkLayouts::Locate(const ChunkSet& chunks, const Source& 
   const Catalog& catalog = source.catalog();
   ChunkLayouts layouts;
   layouts.first_byte_.resize(chunks.size());
-  std::mutex mutex;  // guards layouts.other_
+  std::mutex mutex;  // guards layouts.other_ and crcs_
   std::atomic<bool> stop = false;
   const std::vector<uint32_t> tensors = TensorsOf(chunks, catalog);
   const auto locate = [&](uint64_t step) -> Result<> {
@@ -87,8 +87,12 @@ Result<ChunkLayouts> ChunkLayouts::Locate(const ChunkSet& chunks, const Source& 
       if (!Holds(chunks, chunk)) continue;
       RESHARD_ASSIGN(ChunkLayout layout, source.Locate(tensor, own[k]));
       layouts.first_byte_[chunk] = layout.offset;
-      if (IsRowMajor(catalog, tensor, own[k], layout)) continue;
+      const bool row_major = IsRowMajor(catalog, tensor, own[k], layout);
+      if (row_major && !layout.crc) continue;
       std::lock_guard lock(mutex);
+      if (layout.crc)
+        layouts.crcs_.push_back({layout.file, *layout.crc, tensors[step], own[k].file});
+      if (row_major) continue;
       layouts.other_.emplace(chunk, std::move(layout));
     }
     return {};

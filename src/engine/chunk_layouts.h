@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "engine/checked_source.h"
 #include "plan/plan_data.h"
 #include "reshard/source.h"
 
@@ -27,6 +28,9 @@ class ChunkLayouts {
   static Result<ChunkLayouts> Locate(const ChunkSet& chunks, const Source& source, unsigned jobs,
                                      const std::atomic<bool>* cancelled);
 
+  /// The checksums that the source's files carry of these chunks, each maybe several times.
+  std::vector<ExpectedCrc> TakeCrcs() { return std::move(crcs_); }
+
   /// The layout of chunk number `chunk`, one of the set, which belongs to `tensor`.
   ChunkLayout Get(const Catalog& catalog, const Tensor& tensor, uint32_t chunk) const;
 
@@ -34,6 +38,7 @@ class ChunkLayouts {
   // A chunk that lies row by row, as nearly all do, is its first byte; the rest are listed.
   std::vector<uint64_t> first_byte_;
   std::unordered_map<uint32_t, ChunkLayout> other_;
+  std::vector<ExpectedCrc> crcs_;
 };
 
 }  // namespace reshard

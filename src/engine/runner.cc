@@ -12,6 +12,7 @@
 
 #include "base/try.h"
 #include "engine/check_job.h"
+#include "engine/checked_source.h"
 #include "engine/chunk_layouts.h"
 #include "engine/crew.h"
 #include "engine/file_job.h"
@@ -24,7 +25,7 @@ namespace {
 class Run {
  public:
   Run(const Plan& plan, const Source& source, StagedOutput& output, const RunnerOptions& options)
-      : plan_(plan), source_(source), output_(output), options_(options) {
+      : plan_(plan), source_(source), checked_(source), output_(output), options_(options) {
     report_.files.resize(plan.files.size());
   }
 
@@ -34,7 +35,9 @@ class Run {
     journal_ = &journal;
     auto done = RunSteps(reporter);
     if (!done) {
-      if (journal.empty()) output_.Abandon();
+      // Files that are finished may hold the damage too: the rest of the tensor alone would not show
+      // it, when the run goes on.
+      if (journal.empty() || checked_.found_damage()) output_.Abandon();
       return std::unexpected(std::move(done).error());
     }
     RESHARD_TRY(GiveFinalNames());
@@ -50,6 +53,7 @@ class Run {
                                         options_.jobs, options_.cancelled);
     if (!layouts) return std::unexpected(std::move(layouts).error());
     layouts_ = &*layouts;
+    checked_.Expect(layouts->TakeCrcs());
     const ChunkIndex index(source_.catalog());
     index_ = &index;
     LineUpSteps();
@@ -140,7 +144,7 @@ class Run {
 
   StepFn Worker() {
     const auto tools =
-        std::make_shared<Tools>(WindowFiller(source_, *index_, *layouts_, WidestWindow()));
+        std::make_shared<Tools>(WindowFiller(checked_, *index_, *layouts_, WidestWindow()));
     return [this, tools](uint64_t step) -> Result<> {
       const auto at = std::ranges::upper_bound(first_step_, step) - first_step_.begin() - 1;
       const auto job = static_cast<size_t>(at);
@@ -178,6 +182,7 @@ class Run {
 
   const Plan& plan_;
   const Source& source_;
+  CheckedSource checked_;
   StagedOutput& output_;
   const RunnerOptions options_;
   Journal* journal_ = nullptr;

@@ -40,6 +40,8 @@ std::string SourceState(const Plan& plan, const Catalog& catalog);
 /// Writes every file of the plan into the staged output, each synced to the disk. Files that an
 /// earlier run has finished are checked and kept. The bytes do not depend on the number of threads.
 ///
+/// Tensors that are read whole are compared with the checksums that the source's files carry of them
+/// (CheckedSource): one that differs is an error of kind kSource, and nothing is left for a next run.
 /// The plan's checks are made by the same threads, before the files: one that does not hold is an
 /// error of kind kSource.
 ///

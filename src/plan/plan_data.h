@@ -41,6 +41,7 @@ struct Plan {
   std::vector<Dropped> dropped;
   std::vector<DroppedPart> dropped_parts;
   std::vector<std::string> warnings;
+  std::vector<std::string> left_behind{};
   std::vector<std::string> missing_assets;
 
   uint64_t total_bytes() const;    ///< of all files together

@@ -124,6 +124,7 @@ PlanDescription Describe(const Plan& plan, const Catalog& catalog, Detail detail
                               .dropped = std::move(left_out.tensors),
                               .dropped_parts = std::move(left_out.parts),
                               .warnings = plan.warnings,
+                              .left_behind = plan.left_behind,
                               .missing_assets = plan.missing_assets};
   for (const FilePlan& file : plan.files) {
     PlannedFile& planned = description.files.emplace_back();

@@ -108,6 +108,7 @@ Result<Catalog> CatalogBuilder::Build(const std::string& root) && {
   if (same != catalog_.tensors_.end())
     return std::unexpected(
         TensorError(*same, root, "two tensors have this name", "each name once"));
+  std::ranges::sort(catalog_.unreadable_, {}, &UnreadableTensor::name);
   std::ranges::sort(catalog_.objects_, {}, &Object::name);
   return std::move(catalog_);
 }

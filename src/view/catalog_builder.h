@@ -45,6 +45,7 @@ class CatalogBuilder {
                                  .chunk_count = count});
   }
 
+  void AddUnreadable(UnreadableTensor tensor) { catalog_.unreadable_.push_back(std::move(tensor)); }
   void AddObject(Object object) { catalog_.objects_.push_back(std::move(object)); }
 
   /// Checks the whole and gives it: every size and count in range, no name twice, every chunk

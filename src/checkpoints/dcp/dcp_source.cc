@@ -240,9 +240,11 @@ class DcpSource final : public FileSource {
     if (!entry) return "unreadable: " + entry.error().found;
     const auto archive = torch_save::DecodeFile(**entry);
     if (!archive) return "unreadable: " + archive.error().found;
-    if (archive->objects.size() == 1 && archive->tensors.empty())
-      return archive->objects[0].summary;
-    return fmt::format("a tree of {} values", archive->objects.size() + archive->tensors.size());
+    const size_t values =
+        archive->objects.size() + archive->unreadable.size() + archive->tensors.size();
+    if (values == 1 && !archive->objects.empty()) return archive->objects[0].summary;
+    if (values == 1 && !archive->unreadable.empty()) return archive->unreadable[0].what;
+    return fmt::format("a tree of {} values", values);
   }
 
   // What the metadata says of a name. The catalog has taken the names; a path gives its own back.

@@ -1,7 +1,6 @@
 #include "checkpoints/hf/hf_assets.h"
 
 #include <algorithm>
-#include <array>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -14,20 +13,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr uint64_t kMaxConfigBytes = uint64_t{64} << 20;
-
-// What transformers and the hub's tokenizers save beside the weights.
-bool IsAsset(std::string_view name) {
-  constexpr std::array kNames = {
-      "config.json", "generation_config.json", "special_tokens_map.json", "added_tokens.json",
-      "vocab.json",  "vocab.txt",              "merges.txt",              "normalizer.json",
-      "chat_template.json", "chat_template.jinja"};
-  if (std::ranges::find(kNames, name) != kNames.end()) return true;
-  if (name.starts_with("tokenizer") && (name.ends_with(".json") || name.ends_with(".model")))
-    return true;
-  return name.ends_with("processor_config.json") || name.ends_with(".tiktoken") ||
-         name.ends_with("spiece.model") || name.ends_with("sentencepiece.bpe.model") ||
-         name.ends_with(".py");
-}
 
 // A part of the text.
 struct Span {
@@ -150,25 +135,13 @@ std::optional<std::string> EditConfig(const std::string& json, const ConfigEdits
   return out.append(json, copied);
 }
 
-Result<HfAssets> CollectAssets(const fs::path& directory, const ConfigEdits& edits) {
-  HfAssets assets;
-  std::error_code code;
-  const auto add = [&](const fs::path& relative) -> Result<> {
-    RESHARD_ASSIGN(const SourceFile info, StatFile(directory, relative.string()));
-    assets.files.push_back({.path = relative.string(),
-                            .from = (directory / relative).string(),
-                            .size = info.size});
-    return {};
-  };
-  for (const fs::directory_entry& entry : fs::directory_iterator(directory, code))
-    if (IsAsset(entry.path().filename().string()) && entry.is_regular_file(code))
-      RESHARD_TRY(add(entry.path().filename()));
-  // Where transformers keeps chat templates beyond the first.
-  const fs::path templates = "additional_chat_templates";
-  for (const fs::directory_entry& entry : fs::directory_iterator(directory / templates, code))
-    if (entry.path().extension() == ".jinja" && entry.is_regular_file(code))
-      RESHARD_TRY(add(templates / entry.path().filename()));
-  std::ranges::sort(assets.files, {}, &HfAsset::path);
+Result<HfAssets> CollectAssets(const fs::path& directory, const ConfigEdits& edits,
+                               const SideFileScope& scope) {
+  RESHARD_ASSIGN(SideFiles beside, FindSideFiles(directory, scope));
+  HfAssets assets{.left_behind = std::move(beside.left_behind)};
+  for (SourceFile& file : beside.files)
+    assets.files.push_back(
+        {.path = file.path, .from = (directory / file.path).string(), .size = file.size});
 
   const auto has = [&](auto predicate) {
     return std::ranges::find_if(assets.files, [&](const HfAsset& asset) {
@@ -179,7 +152,8 @@ Result<HfAssets> CollectAssets(const fs::path& directory, const ConfigEdits& edi
     assets.missing.push_back("config.json (no loader works without it)");
   if (!has([](std::string_view name) {
         return name.starts_with("tokenizer") || name.ends_with(".tiktoken") ||
-               name.ends_with(".model") || name == "vocab.json" || name == "vocab.txt";
+               name.ends_with(".model") || name == "vocab.json" || name == "vocab.txt" ||
+               name == "tekken.json";
       }))
     assets.missing.push_back("a tokenizer (tokenizer.json, tokenizer.model or vocab.json)");
 

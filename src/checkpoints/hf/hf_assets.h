@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoints/hf/side_files.h"
 #include "reshard/dtype.h"
 #include "reshard/error.h"
 
@@ -21,8 +22,9 @@ struct HfAsset {
 
 /// What to put beside the weights.
 struct HfAssets {
-  std::vector<HfAsset> files;        ///< sorted by path
-  std::vector<std::string> missing;  ///< what a loader will look for and not find, one phrase each
+  std::vector<HfAsset> files{};        ///< sorted by path
+  std::vector<std::string> left_behind{};  ///< see SideFiles
+  std::vector<std::string> missing{};  ///< what a loader will look for and not find, one phrase each
 };
 
 /// What in a config.json does not hold of the weights beside it.
@@ -31,9 +33,10 @@ struct ConfigEdits {
   bool dequantized = false;      ///< "quantization_config" goes
 };
 
-/// The assets that lie in `directory`, config.json with the edits. Errors are of kind kSource: an
-/// asset that cannot be read, a config.json that is no JSON.
-Result<HfAssets> CollectAssets(const std::filesystem::path& directory, const ConfigEdits& edits);
+/// The side files of `directory`, config.json with the edits. Errors are of kind kSource: those of
+/// FindSideFiles, a config.json that is no JSON.
+Result<HfAssets> CollectAssets(const std::filesystem::path& directory, const ConfigEdits& edits,
+                               const SideFileScope& scope = {});
 
 /// `json` with the edits: of "dtype" and "torch_dtype" the values that name a type, at any depth;
 /// "quantization_config" at the top. All other bytes stay. Nothing where the text is no JSON object.

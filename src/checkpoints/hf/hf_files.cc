@@ -109,7 +109,7 @@ Result<std::map<std::string, std::string>> ParseWeightMap(std::string_view text,
                                problem.value_or("is the directory itself")));
     if (files.size() == kMaxIndexTensors)
       return fault(fmt::format("it names more than {} tensors", kMaxIndexTensors));
-    files.emplace(tensor, place);
+    files.insert_or_assign(std::string(tensor), place);  // The last counts, as in Python.
   }
   return files;
 }

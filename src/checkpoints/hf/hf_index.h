@@ -12,8 +12,8 @@
 namespace reshard {
 
 /// The `weight_map` of an index file: which file, relative to the index, holds each tensor; it may lie
-/// in a directory below. Errors are of kind kSource: no such map, a path that leads out of the
-/// directory.
+/// in a directory below. Of a name that stands twice the last one counts, as in Python. Errors are of
+/// kind kSource: no such map, a path that leads out of the directory or holds a NUL.
 Result<std::map<std::string, std::string>> ReadWeightMap(const std::filesystem::path& index);
 
 /// The same of an index's text; errors name `index`.

@@ -49,6 +49,19 @@ TEST_F(ReadWeightMapTest, ReadsWhatOthersWrite) {
   EXPECT_TRUE(Read(R"({"weight_map": {}})")->empty());
 }
 
+// json.loads of Python 3.11 gives {"a": "two"}.
+TEST_F(ReadWeightMapTest, OfANameThatStandsTwiceTheLastCounts) {
+  const auto map = Read(R"({"weight_map": {"a": "one", "a": "two"}})");
+  ASSERT_TRUE(map) << map.error().ToString();
+  EXPECT_EQ(*map, (std::map<std::string, std::string>{{"a", "two"}}));
+}
+
+TEST_F(ReadWeightMapTest, ANulInAFileNameIsNotItsEnd) {
+  const auto map = Read(R"({"weight_map": {"a": "model.safetensors\u0000x"}})");
+  ASSERT_FALSE(map);
+  EXPECT_THAT(map.error().found, testing::HasSubstr("NUL"));
+}
+
 TEST_F(ReadWeightMapTest, Damage) {
   for (const char* text : {"", "{", "[]", "null", R"({"weight_map": []})", R"({"metadata": {}})",
                            R"({"weight_map": {"a": 1}})", R"({"weight_map": {"a": null}})",

@@ -19,10 +19,12 @@ std::string IndexFileName(Weights weights) {
   return WeightFileName(weights, 0, 1) + ".index.json";
 }
 
-Result<FileLayout> LayoutWeights(Weights weights, std::span<const TensorDecl> tensors) {
+Result<FileLayout> LayoutWeights(Weights weights, std::span<const TensorDecl> tensors,
+                                 std::map<std::string, std::string> metadata) {
   if (weights == Weights::kBin) return torch_save::EncodeStateDict(tensors, "pytorch_model");
   // transformers before 5 refuses files without this.
-  return safetensors::EncodeHeader(tensors, {{"format", "pt"}});
+  metadata["format"] = "pt";
+  return safetensors::EncodeHeader(tensors, metadata);
 }
 
 }  // namespace reshard

@@ -1,6 +1,7 @@
 #ifndef RESHARD_CHECKPOINTS_HF_HF_SINK_H_
 #define RESHARD_CHECKPOINTS_HF_HF_SINK_H_
 
+#include <map>
 #include <span>
 #include <string>
 
@@ -16,8 +17,10 @@ std::string WeightFileName(Weights weights, size_t index, size_t count);
 /// The name of the index file beside several weight files.
 std::string IndexFileName(Weights weights);
 
-/// Lays out one weight file. A tensor that the format cannot hold is an error of kind kMapping.
-Result<FileLayout> LayoutWeights(Weights weights, std::span<const TensorDecl> tensors);
+/// Lays out one weight file. `metadata` goes into the header of a safetensors file, and has no place
+/// in another. A tensor that the format cannot hold is an error of kind kMapping.
+Result<FileLayout> LayoutWeights(Weights weights, std::span<const TensorDecl> tensors,
+                                 std::map<std::string, std::string> metadata);
 
 }  // namespace reshard
 

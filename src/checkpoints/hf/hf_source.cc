@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include <fmt/format.h>
 #include <simdjson.h>
@@ -34,6 +35,38 @@ struct Pieces {
   std::vector<Piece> pieces;
 };
 
+// What the files of one model say in their `__metadata__`, together. What two of them say differently
+// is true of neither file that will be written, and left out.
+class MetadataUnion {
+ public:
+  // The free text that a file's loader goes by is of a few hundred bytes a tensor at most; every file
+  // that is written repeats it.
+  static constexpr uint64_t kMaxBytes = uint64_t{16} << 20;
+
+  void Add(const safetensors::Metadata& metadata) {
+    for (const auto& [key, value] : metadata) {
+      // DCP's words are of its shards, not of the tensors.
+      if (key == "format" || key.starts_with("DCP_")) continue;
+      const auto [at, added] = values_.try_emplace(key, value);
+      if (added) bytes_ += key.size() + value.size();
+      if (at->second != value) contradicted_.insert(key);
+    }
+  }
+
+  bool too_long() const { return bytes_ > kMaxBytes; }
+  const std::set<std::string>& contradicted() const { return contradicted_; }
+
+  safetensors::Metadata Take() && {
+    for (const std::string& key : contradicted_) values_.erase(key);
+    return std::move(values_);
+  }
+
+ private:
+  safetensors::Metadata values_;
+  std::set<std::string> contradicted_;
+  uint64_t bytes_ = 0;
+};
+
 class HfSource final : public FileSource {
  public:
   HfSource(const fs::path& directory, std::string evidence)
@@ -43,6 +76,7 @@ class HfSource final : public FileSource {
     CatalogBuilder builder;
     std::map<std::string, Pieces> sharded;
     std::map<std::string, std::string> file_of;
+    MetadataUnion metadata;
     for (const std::string& name : files.names) {
       RESHARD_ASSIGN(const uint32_t index, AddFile(name, &builder));
       RESHARD_ASSIGN(const auto file, files_.Open(index));
@@ -50,9 +84,12 @@ class HfSource final : public FileSource {
         RESHARD_ASSIGN(const torch_save::Archive archive, torch_save::DecodeFile(*file));
         torch_tensors_.Add(archive, index, &builder);
         for (const auto& leaf : archive.tensors) file_of[leaf.name] = name;
+        for (const auto& leaf : archive.unreadable) file_of[leaf.name] = name;
         continue;
       }
       RESHARD_ASSIGN(const safetensors::Header header, safetensors::DecodeHeader(*file));
+      metadata.Add(header.metadata);
+      if (metadata.too_long()) return MetadataTooLong(file->name());
       if (files.layout == HfFiles::Layout::kDcpShards) {
         RESHARD_TRY(CollectPieces(header, index, file->name(), &sharded));
         continue;
@@ -64,6 +101,10 @@ class HfSource final : public FileSource {
       }
     }
     AddSharded(sharded, &builder);
+    for (const std::string& key : metadata.contradicted())
+      notes_.push_back(fmt::format(
+          "the files' metadata say different things of '{}': the target's says nothing of it", key));
+    metadata_ = std::move(metadata).Take();
     if (!files.index.empty()) RESHARD_TRY(CompareWithIndex(files.index, file_of));
     RESHARD_ASSIGN(catalog_, std::move(builder).Build(root()));
     return {};
@@ -76,7 +117,19 @@ class HfSource final : public FileSource {
                        .strides = RowMajorStrides(catalog_.Box(tensor, chunk).extent)};
   }
 
+  std::map<std::string, std::string> metadata() const override { return metadata_; }
+
  private:
+  static std::unexpected<Error> MetadataTooLong(const std::string& file) {
+    return std::unexpected(
+        Error{.kind = ErrorKind::kSource,
+              .file = file,
+              .found = fmt::format("with this file's, the files' __metadata__ have more than {} MiB",
+                                   MetadataUnion::kMaxBytes >> 20),
+              .expected = "some text about the tensors",
+              .help = "save the model again without it"});
+  }
+
   // Every tensor that the index names must be there, or a model would start with random weights.
   Result<> CompareWithIndex(const std::string& index,
                             const std::map<std::string, std::string>& file_of) {
@@ -166,6 +219,7 @@ class HfSource final : public FileSource {
   }
 
   TorchSaveTensors torch_tensors_;
+  safetensors::Metadata metadata_;
 };
 
 }  // namespace

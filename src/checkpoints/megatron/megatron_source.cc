@@ -219,6 +219,12 @@ class MegatronSource final : public FileSource {
            .byte_size = static_cast<uint64_t>(CheckedNumel(tensor.shape).value_or(0) *
                                               ItemSize(tensor.dtype))});
     }
+    for (const torch_save::UnreadableLeaf& leaf : archive.unreadable) {
+      if (megatron::KeyInModel(leaf.path, leaf.name))
+        builder->AddUnreadable({.name = name_of(leaf), .what = leaf.what, .file = file});
+      else
+        builder->AddObject({.name = name_of(leaf), .summary = leaf.what});
+    }
     for (const torch_save::ObjectLeaf& leaf : archive.objects)
       builder->AddObject({.name = name_of(leaf), .summary = leaf.summary});
   }

@@ -127,6 +127,7 @@ Result<RankFile> DecodeRankFile(const ByteSource& file) {
   };
   RESHARD_ASSIGN(rank.archive, torch_save::DecodeFile(file, look));
   RESHARD_TRY(CheckChunks(rank.archive.tensors, file.name()));
+  RESHARD_TRY(CheckChunks(rank.archive.unreadable, file.name()));
   RESHARD_TRY(CheckChunks(rank.archive.objects, file.name()));
   return rank;
 }

@@ -23,10 +23,14 @@ using pickle::Value;
 constexpr std::string_view kZipMagic = "PK\3\4";
 constexpr uint64_t kTarMagicOffset = 257;
 
+// Values of objects that are looked through for tensors: a pickle may hold one value in many places.
+constexpr uint64_t kMaxSearched = 100'000'000;
+
 Result<> CheckNames(const Archive& archive, const std::string& file) {
   std::vector<std::string_view> names;
-  names.reserve(archive.tensors.size() + archive.objects.size());
+  names.reserve(archive.tensors.size() + archive.unreadable.size() + archive.objects.size());
   for (const TensorLeaf& leaf : archive.tensors) names.push_back(leaf.name);
+  for (const UnreadableLeaf& leaf : archive.unreadable) names.push_back(leaf.name);
   for (const ObjectLeaf& leaf : archive.objects) names.push_back(leaf.name);
   std::ranges::sort(names);
   const auto twice = std::ranges::adjacent_find(names);
@@ -42,6 +46,7 @@ template <typename Records>
 Result<Archive> Collect(const Records& records, const std::string& file,
                         const RootVisitor& visit_root) {
   Archive archive;
+  uint64_t budget = kMaxSearched;
   if (visit_root) RESHARD_TRY(visit_root(records.root()));
   const auto add_tensor = [&](const Path& path, std::string name, const Value& value) -> Result<> {
     RESHARD_ASSIGN(TensorCall call, ParseTensor(value, file));
@@ -50,11 +55,16 @@ Result<Archive> Collect(const Records& records, const std::string& file,
     return {};
   };
   const auto visit = [&](const Path& path, std::string name, const Value& value) -> Result<> {
-    const bool is_tensor = IsTensor(value) && !UnsupportedTensor(value);
+    auto unread = IsTensor(value) ? UnsupportedTensor(value) : TensorHolder(value, &budget);
+    const bool is_tensor = IsTensor(value) && !unread;
     Path full = path;
     if (path.empty()) {
-      name = is_tensor ? "tensor" : "object";
+      name = is_tensor || unread ? "tensor" : "object";
       full.emplace_back(name);
+    }
+    if (unread) {
+      archive.unreadable.push_back({std::move(name), std::move(full), *std::move(unread)});
+      return {};
     }
     if (!is_tensor) {
       archive.objects.push_back({std::move(name), std::move(full), Summarize(value)});

@@ -20,11 +20,18 @@ struct TensorLeaf {
   TensorEntry tensor;  ///< offsets are in the file; tensors may share a storage, or parts of one
 };
 
-/// A leaf that is no tensor, or no dense one.
+/// A leaf that is a tensor in a form that is not read, or holds such ones.
+struct UnreadableLeaf {
+  std::string name;
+  Path path;
+  std::string what;  ///< see UnsupportedTensor and TensorHolder: `a quantized tensor`
+};
+
+/// A leaf without any tensor.
 struct ObjectLeaf {
   std::string name;
   Path path;
-  std::string summary;  ///< see Summarize: `3e-05`, `"adamw"`, `a quantized tensor`
+  std::string summary;  ///< see Summarize: `3e-05`, `"adamw"`
 };
 
 enum class Container : uint8_t { kZip, kLegacy };
@@ -33,6 +40,7 @@ enum class Container : uint8_t { kZip, kLegacy };
 struct Archive {
   Container container = Container::kZip;
   std::vector<TensorLeaf> tensors;  ///< in file order
+  std::vector<UnreadableLeaf> unreadable;
   std::vector<ObjectLeaf> objects;
 };
 
@@ -44,8 +52,9 @@ using RootVisitor = std::function<Result<>(const pickle::Value& root)>;
 /// read. A file that holds one value instead of a dictionary or list gives one leaf, named "tensor"
 /// or "object".
 ///
-/// Quantized, sparse, meta and other tensors that are not dense become objects, as does every value
-/// of an unknown class. Errors are of kind kSource: a damaged or truncated file, a tensor over an
+/// Quantized, sparse, meta and other tensors that are not dense are `unreadable`, and so is every
+/// other value with tensors in it that flattening does not take apart: a tuple, an object of any
+/// class. What is left are objects. Errors are of kind kSource: a damaged or truncated file, a tensor over an
 /// unknown storage, two leaves with one flattened name, a TorchScript program, the tar format of
 /// torch before 0.1.10.
 Result<Archive> DecodeFile(const ByteSource& file, const RootVisitor& visit = {});

@@ -119,7 +119,6 @@ TEST(ArchiveTest, FlattensAsDcpDoes) {
       {"flag", "True"},
       {"plain", "[0, 1, ... 40 items]"},
       {"nested plain", "[[1, 2], [\"a\"]]"},
-      {"tuple", "(a tensor, 1)"},
       {"args", "argparse.Namespace(2 fields)"},
       {"dtype", "torch.bfloat16"},
       {"color", "__main__.Color(1)"},
@@ -133,11 +132,18 @@ TEST(ArchiveTest, FlattensAsDcpDoes) {
       {"7.True", "2"},
       {"7.2.5", "3"},
       {"7.-1", "4"},
+  };
+  EXPECT_EQ(objects, expected);
+
+  std::map<std::string, std::string> unreadable;
+  for (const UnreadableLeaf& leaf : archive.unreadable) unreadable[leaf.name] = leaf.what;
+  const std::map<std::string, std::string> expected_unreadable = {
+      {"tuple", "a tuple with tensors in it"},
       {"quantized", "a quantized tensor"},
       {"sparse", "a sparse tensor"},
       {"meta", "a meta tensor, which has no data"},
   };
-  EXPECT_EQ(objects, expected);
+  EXPECT_EQ(unreadable, expected_unreadable);
 
   std::map<std::string, Path> tensors;
   for (const TensorLeaf& leaf : archive.tensors) tensors[leaf.name] = leaf.path;
@@ -151,6 +157,7 @@ TEST(ArchiveTest, FlattensAsDcpDoes) {
 
   std::set<std::string> names;
   for (const auto& [name, summary] : objects) names.insert(name);
+  for (const auto& [name, what] : unreadable) names.insert(name);
   for (const auto& [name, path] : tensors) names.insert(name);
   std::set<std::string> names_by_torch;
   simdjson::dom::parser parser;
@@ -169,6 +176,44 @@ TEST(ArchiveTest, ARootThatIsNoMappingIsOneLeaf) {
   ASSERT_EQ(object.objects.size(), 1u);
   EXPECT_EQ(object.objects[0].name, "object");
   EXPECT_EQ(object.objects[0].summary, "5");
+}
+
+// What `pickle`, as the value of "w" in a state dict over one storage of 16 bytes, is said to be.
+std::string Unreadable(const std::string& pickle) {
+  const Archive archive =
+      Decode(TorchZip(Pickle("}" + Text("w") + pickle + "s"), std::string(16, 'x')));
+  EXPECT_TRUE(archive.objects.empty());
+  return archive.unreadable.size() == 1 ? archive.unreadable[0].what : "none";
+}
+
+TEST(ArchiveTest, AClassThatWrapsTensorsIsNoObject) {
+  const std::string tensor = TensorPickle{}.Body();
+  const std::string from_type = "ctorch._tensor\n_rebuild_from_type_v2\n(";
+  const std::string wrapper = "ctorch._utils\n_rebuild_wrapper_subclass\n";
+  EXPECT_EQ(Unreadable(from_type + wrapper + "cmy.own\nWrapped\n" + ")" + "}" + Text("inner") +
+                       tensor + "stR"),
+            "a tensor of the class my.own.Wrapped");
+  // A subclass over a dense tensor is read, unless more tensors hang on it.
+  const std::string dense = "ctorch._utils\n_rebuild_tensor_v2\n";
+  const std::string args = tensor.substr(dense.size(), tensor.size() - dense.size() - 1);
+  ASSERT_EQ(tensor, dense + args + "R");
+  const std::string subclass = from_type + dense + "cmy.own\nScaled\n" + args;
+  EXPECT_EQ(Unreadable(subclass + "}tR"), "none");
+  EXPECT_EQ(Unreadable(subclass + "}" + Text("scale") + tensor + "stR"),
+            "a tensor of the class my.own.Scaled with other tensors among its attributes");
+}
+
+TEST(ArchiveTest, WhatHoldsTensorsIsNoObject) {
+  const std::string tensor = TensorPickle{}.Body();
+  EXPECT_EQ(Unreadable("(" + Int(1) + "(" + tensor + "tt"), "a tuple with tensors in it");
+  EXPECT_EQ(Unreadable("](" + Int(1) + "(" + tensor + "te"), "a list with tensors in it");
+  EXPECT_EQ(Unreadable("cmy.own\nEma\n)R}" + Text("shadow") + tensor + "sb"),
+            "an object of the class my.own.Ema with tensors in it");
+  // A list that holds itself is walked once.
+  EXPECT_EQ(Unreadable(std::string("]q\0h\0a", 6) + "(" + tensor + "t\x86"),
+            "a tuple with tensors in it");
+  const std::string plain = std::string("]q\0h\0a", 6) + Int(1) + "\x86";
+  EXPECT_EQ(Decode(TorchZip(Pickle("}" + Text("w") + plain + "s"), "")).objects.size(), 1u);
 }
 
 TEST(ArchiveTest, RefusesTwoLeavesOfOneName) {

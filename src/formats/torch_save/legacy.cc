@@ -4,12 +4,11 @@
 
 #include <array>
 #include <span>
-#include <unordered_set>
-#include <vector>
 
 #include "base/checked_math.h"
 #include "base/endian.h"
 #include "base/try.h"
+#include "formats/torch_save/value_stack.h"
 
 namespace reshard::torch_save {
 namespace {
@@ -35,46 +34,6 @@ Result<Document> NextPickle(const ByteSource& file, uint64_t* position) {
   *position = document.end();
   return document;
 }
-
-// Values that are still to be looked at. What a container holds is added once, wherever and however
-// often the container stands: a pickle may put one value in many places, or in itself.
-class ValueStack {
- public:
-  explicit ValueStack(const Value& root) : stack_{root} {}
-
-  bool empty() const { return stack_.empty(); }
-
-  /// Removes the top value, and adds what it holds.
-  Value Pop() {
-    const Value value = stack_.back();
-    stack_.pop_back();
-    if (value.is(Kind::kTuple) || value.is(Kind::kList) || value.is(Kind::kSet)) {
-      if (IsNew(value.items().data()))
-        stack_.insert(stack_.end(), value.items().begin(), value.items().end());
-    } else if (value.is(Kind::kDict)) {
-      if (IsNew(value.entries().data())) PushEntries(value);
-    } else if (value.is(Kind::kObject)) {
-      const pickle::ObjectParts& parts = value.object();
-      if (IsNew(&parts))
-        stack_.insert(stack_.end(),
-                      {parts.args, parts.kwargs, parts.state, parts.items, parts.entries});
-    }
-    return value;
-  }
-
- private:
-  bool IsNew(const void* contents) { return seen_.insert(contents).second; }
-
-  void PushEntries(const Value& dict) {
-    for (const pickle::DictEntry& entry : dict.entries()) {
-      stack_.push_back(entry.key);
-      stack_.push_back(entry.value);
-    }
-  }
-
-  std::vector<Value> stack_;
-  std::unordered_set<const void*> seen_;
-};
 
 bool IsModule(const Value& id) {
   return id.is(Kind::kTuple) && !id.items().empty() && id.items()[0].is(Kind::kString) &&

@@ -63,7 +63,7 @@ TEST(LegacyTest, StoragesOfWhatIsNoTensorCountToo) {
   const std::string bytes = Legacy("}" + Text("t") + "(" + Id() + "tQ\x85s");
   const auto archive = DecodeFile(MemorySource(bytes));
   ASSERT_TRUE(archive) << archive.error().ToString();
-  EXPECT_EQ(archive->objects.size(), 1u);
+  EXPECT_EQ(archive->unreadable.size(), 1u);
 }
 
 TEST(LegacyTest, AListThatHoldsItselfIsWalkedOnce) {
@@ -71,7 +71,7 @@ TEST(LegacyTest, AListThatHoldsItselfIsWalkedOnce) {
   const std::string tuple = "(" + self + "(" + Id() + "tQt";
   const auto archive = DecodeFile(MemorySource(Legacy("}" + Text("t") + tuple + "s")));
   ASSERT_TRUE(archive) << archive.error().ToString();
-  EXPECT_EQ(archive->objects.size(), 1u);
+  EXPECT_EQ(archive->unreadable.size(), 1u);
 }
 
 TEST(LegacyTest, RefusesStoragesThatDoNotFitTheirDescription) {

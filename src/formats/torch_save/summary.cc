@@ -78,7 +78,7 @@ std::optional<size_t> EncodedBytes(const Value& value) {
 
 std::string ObjectText(const Value& value, int depth) {
   if (const auto bytes = EncodedBytes(value)) return fmt::format("{} bytes", *bytes);
-  if (const auto words = UnsupportedTensor(value)) return std::string(*words);
+  if (const auto words = UnsupportedTensor(value)) return *words;
   if (IsTensor(value)) return "a tensor";
   const pickle::ObjectParts& parts = value.object();
   const std::string name =

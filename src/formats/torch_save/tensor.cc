@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <span>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "base/checked_math.h"
 #include "base/try.h"
 #include "formats/torch_save/summary.h"
+#include "formats/torch_save/value_stack.h"
 
 namespace reshard::torch_save {
 namespace {
@@ -18,11 +20,23 @@ using pickle::Value;
 
 constexpr int kMaxWrappers = 8;  // a Parameter of a subclass of a tensor is two
 
+// Values that the attributes of one tensor may be before they count as holding tensors.
+constexpr uint64_t kMaxAttributes = 1000;
+
 // A function of torch and what it would be called with.
 struct Call {
   std::string_view name;
   std::span<const Value> args;
+  const Value* type = nullptr;  // the outermost class that is not torch's own, if one is named
+  bool has_more = false;        // tensors stand in the attributes too: a scale, a shape
 };
+
+bool IsStorage(const Value& value) {
+  if (!value.is(Kind::kPersistentId)) return false;
+  const Value& id = value.persistent_id();
+  return id.is(Kind::kTuple) && !id.items().empty() && id.items()[0].is(Kind::kString) &&
+         id.items()[0].text() == "storage";
+}
 
 bool IsRebuilder(const Value& callable) {
   return callable.is(Kind::kGlobal) &&
@@ -30,25 +44,52 @@ bool IsRebuilder(const Value& callable) {
          callable.name().starts_with("_rebuild");
 }
 
+// Whether a tensor or a storage stands in `value`, or it holds more than `*budget` values.
+bool HoldsTensors(const Value& value, uint64_t* budget) {
+  ValueStack stack(value);
+  while (!stack.empty()) {
+    if (stack.looked_at() > *budget) return true;
+    const Value next = stack.Pop();
+    if (IsTensor(next) || IsStorage(next)) return true;
+  }
+  *budget -= std::min(*budget, stack.looked_at());
+  return false;
+}
+
 // The innermost call: what a Parameter or a subclass wraps. Nothing where it is no tensor.
+//
+//   torch.nn.Parameter(w)    _rebuild_parameter(_rebuild_tensor_v2(storage, ...), True, {})
+//   a subclass               _rebuild_from_type_v2(_rebuild_tensor_v2, Its, (storage, ...), state)
 std::optional<Call> Unwrap(const Value& value) {
   const Value* tensor = &value;
+  const Value* type = nullptr;
+  bool has_more = false;
+  const auto look_at_state = [&](std::span<const Value> args) {
+    uint64_t budget = kMaxAttributes;
+    if (args.size() > 3) has_more |= HoldsTensors(args[3], &budget);
+  };
   for (int wrappers = 0; wrappers < kMaxWrappers; ++wrappers) {
     if (!tensor->is(Kind::kObject)) return std::nullopt;
     const pickle::ObjectParts& parts = tensor->object();
     if (!IsRebuilder(parts.callable) || !parts.args.is(Kind::kTuple)) return std::nullopt;
-    const Call call{parts.callable.name(), parts.args.items()};
+    const Call call{parts.callable.name(), parts.args.items(), type, has_more};
     if (call.name.starts_with("_rebuild_parameter") && !call.args.empty()) {
+      look_at_state(call.args);
       tensor = &call.args[0];
       continue;
     }
     const bool from_type = call.name.starts_with("_rebuild_from_type") && call.args.size() >= 3;
     if (!from_type) return call;
+    const bool of_torch = call.args[1].is(Kind::kGlobal) && call.args[1].module() == "torch";
+    if (!type && !of_torch) type = &call.args[1];
+    look_at_state(call.args);
     const Value& inner = call.args[0];
-    if (!IsRebuilder(inner) || !call.args[2].is(Kind::kTuple)) return call;
-    const Call inner_call{inner.name(), call.args[2].items()};
+    if (!IsRebuilder(inner) || !call.args[2].is(Kind::kTuple))
+      return Call{call.name, call.args, type, has_more};
+    const Call inner_call{inner.name(), call.args[2].items(), type, has_more};
     if (!inner_call.name.starts_with("_rebuild_parameter") || inner_call.args.empty())
       return inner_call;
+    look_at_state(inner_call.args);
     tensor = &inner_call.args[0];
   }
   return std::nullopt;
@@ -178,25 +219,44 @@ constexpr std::array<TensorWord, 5> kUnsupported = {{
     {"wrapper_subclass", "a tensor of a class that wraps others"},
 }};
 
+std::string OfClass(const Value* type) {
+  if (!type) return {};
+  return fmt::format(" of the class {}", Summarize(*type));
+}
+
 }  // namespace
 
 bool IsTensor(const Value& value) {
   return value.is(Kind::kObject) && IsRebuilder(value.object().callable);
 }
 
-std::optional<std::string_view> UnsupportedTensor(const Value& value) {
+std::optional<std::string> UnsupportedTensor(const Value& value) {
   if (!IsTensor(value)) return std::nullopt;
   const auto call = Unwrap(value);
   if (!call) return "a tensor of an unknown kind";
-  if (IsStrided(call->name)) return std::nullopt;
+  if (IsStrided(call->name) && !call->has_more) return std::nullopt;
+  if (IsStrided(call->name))
+    return fmt::format("a tensor{} with other tensors among its attributes", OfClass(call->type));
   for (const TensorWord& word : kUnsupported)
-    if (call->name.find(word.part) != std::string_view::npos) return word.words;
-  return "a tensor of an unknown kind";
+    if (call->name.find(word.part) != std::string_view::npos)
+      return call->type ? fmt::format("a tensor{}", OfClass(call->type)) : std::string(word.words);
+  return fmt::format("a tensor of an unknown kind{}", OfClass(call->type));
+}
+
+std::optional<std::string> TensorHolder(const Value& value, uint64_t* budget) {
+  if (!HoldsTensors(value, budget)) return std::nullopt;
+  if (value.is(Kind::kPersistentId)) return "a bare storage";
+  const std::string_view what = value.is(Kind::kTuple)  ? "a tuple"
+                                : value.is(Kind::kList) ? "a list"
+                                : value.is(Kind::kSet)  ? "a set"
+                                                        : "an object";
+  if (!value.is(Kind::kObject)) return fmt::format("{} with tensors in it", what);
+  return fmt::format("{}{} with tensors in it", what, OfClass(&value.object().callable));
 }
 
 Result<TensorCall> ParseTensor(const Value& value, const std::string& file) {
   const auto call = Unwrap(value);
-  if (!call || !IsStrided(call->name))
+  if (!call || !IsStrided(call->name) || call->has_more)
     return BadPickle(file, Summarize(value), "a dense tensor (torch._utils._rebuild_tensor_v2)",
                      "save it as a dense tensor, or leave it out");
   return ParseStrided(*call, file);

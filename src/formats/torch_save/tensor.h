@@ -32,8 +32,13 @@ struct TensorCall {
 bool IsTensor(const pickle::Value& value);
 
 /// What kind of tensor `value` is, if it is one whose elements are not simply strided over one
-/// storage: "a quantized tensor", "a sparse tensor", ...
-std::optional<std::string_view> UnsupportedTensor(const pickle::Value& value);
+/// storage: "a quantized tensor", "a sparse tensor", "a tensor of the class my.Wrapped", ...
+std::optional<std::string> UnsupportedTensor(const pickle::Value& value);
+
+/// What `value`, which is no tensor, is where tensors or bare storages stand in it: "a tuple with
+/// tensors in it". Gives up, and says so by the same words, where it holds more than `*budget`
+/// values, of which it takes those that it looks at.
+std::optional<std::string> TensorHolder(const pickle::Value& value, uint64_t* budget);
 
 /// Reads a call of torch._utils._rebuild_tensor, _v2 or _v3, also inside _rebuild_parameter and
 /// _rebuild_from_type_v2. Anything else is an error of kind kSource that says what it is.

@@ -22,6 +22,7 @@ struct TensorEntry {
   int64_t storage_offset = 0;    ///< in elements
   uint64_t data_offset = 0;      ///< of the storage's first byte
   uint64_t storage_bytes = 0;
+  uint32_t crc = 0;         ///< CRC-32 of the storage's bytes; 0 where the file does not say
   bool conjugate = false;   ///< imaginary parts are to be negated
   bool negate = false;      ///< values are to be negated
   bool big_endian = false;  ///< elements (both halves of a complex one) are stored big-endian

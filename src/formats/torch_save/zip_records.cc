@@ -111,7 +111,9 @@ Result<TensorEntry> ZipRecords::Place(TensorCall tensor) const {
         *source_, member->data_offset,
         fmt::format("the record '{}' has {} bytes", name, member->size),
         fmt::format("the {} bytes of the storage that the pickle describes", tensor.storage.bytes));
-  return PlaceTensor(std::move(tensor), member->data_offset, big_endian_);
+  TensorEntry entry = PlaceTensor(std::move(tensor), member->data_offset, big_endian_);
+  if (entry.storage_bytes == member->size) entry.crc = member->crc;
+  return entry;
 }
 
 }  // namespace reshard::torch_save
