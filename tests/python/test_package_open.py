@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -291,3 +292,18 @@ def test_a_checkpoint_without_tensors(tmp_path: Path) -> None:
 def test_the_package_does_not_import_pytorch() -> None:
     code = "import reshard, sys; assert 'torch' not in sys.modules; reshard.recipes()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_file_that_changes_is_not_read_as_if_it_had_not(tmp_path: Path) -> None:
+    """What was read may be half of one state and half of the other."""
+    path = tmp_path / "model.safetensors"
+    save_file({"a": torch.zeros(4), "b": torch.zeros(4)}, path)
+    os.utime(path, (1, 1))
+    checkpoint = reshard.open(tmp_path)
+    assert checkpoint["a"].numpy().tolist() == [0, 0, 0, 0]
+    with path.open("r+b") as file:
+        file.seek(-2, os.SEEK_END)
+        file.write(b"\x01\x01")
+    with pytest.raises(reshard.SourceError, match="has been written to") as raised:
+        checkpoint["b"].numpy()
+    assert raised.value.file == str(path)
