@@ -72,8 +72,6 @@ class PlanSummary:
     dropped_tensors: int  # that the target does not hold at all
     dropped_parts: int  # of which it does not hold the rows of padding
     dropped_objects: int
-    left_out: dict[str, int]  # these by what leaves them out: recipe, ignore, only, ...
-    kept_types: dict[str, int]  # tensors that `dtype` has left in their type, by the reason
 
 
 @dataclass(frozen=True)

@@ -98,12 +98,6 @@ const std::map<std::string, Setter>& Setters() {
   return setters;
 }
 
-nb::dict ToDict(const std::map<std::string, uint64_t>& counts) {
-  nb::dict dict;
-  for (const auto& [name, count] : counts) dict[name.c_str()] = count;
-  return dict;
-}
-
 }  // namespace
 
 Result<ConvertRequest> ToRequest(const RequestFields& fields) {
@@ -137,8 +131,6 @@ nb::dict SummaryDict(const PlanSummary& summary) {
   dict["dropped_tensors"] = summary.dropped_tensors;
   dict["dropped_parts"] = summary.dropped_parts;
   dict["dropped_objects"] = summary.dropped_objects;
-  dict["left_out"] = ToDict(summary.left_out);
-  dict["kept_types"] = ToDict(summary.kept_types);
   return dict;
 }
 
