@@ -33,7 +33,9 @@ class CheckedSourceTest : public testing::Test {
   Result<> Read(uint64_t begin, uint64_t end) {
     std::string bytes(end - begin, 0);
     auto read = checked_.ReadAt(0, first_ + begin, std::as_writable_bytes(std::span(bytes)));
-    if (read) EXPECT_EQ(bytes, noise_.substr(begin, end - begin));
+    if (read) {
+      EXPECT_EQ(bytes, noise_.substr(begin, end - begin));
+    }
     return read;
   }
 
