@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from harness import checkpoints, cli
-from harness.cli import SOURCE
+from harness.cli import MAPPING, SOURCE
 from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor, init_device_mesh
 
@@ -192,9 +192,8 @@ def test_an_optimizer_of_a_rank_stays_an_object(tmp_path: Path, out: Path) -> No
 
 
 def test_in_dcp_too(tmp_path: Path, out: Path) -> None:
-    """There a tensor is told by the metadata, and its own form by its entry."""
+    """There the metadata tell the type, which no target has."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         checkpoints.save_single(DENSE | {"x.weight": quantized()}, tmp_path / "dcp")
-    options = ("--recipe", "identity", "--weights", "bin")
-    cli.refused(SOURCE, tmp_path / "dcp", out, *options, names="x.weight")
+    cli.refused(MAPPING, tmp_path / "dcp", out, "--recipe", "identity", names="x.weight")
