@@ -11,19 +11,21 @@
 namespace reshard {
 namespace {
 
-// Why the request or the recipe leaves a name out; nothing where neither does.
-Result<std::optional<std::string>> WhyDropped(const std::string& name,
-                                              const std::vector<Regex>& ignore,
-                                              const BoundRecipe& recipe, bool hub) {
+// What the request or the recipe says of leaving a name out; nothing where neither does.
+Result<std::optional<Dropped>> DroppedBy(const std::string& name, const std::vector<Regex>& ignore,
+                                         const BoundRecipe& recipe, bool hub) {
   for (const Regex& regex : ignore) {
     RESHARD_ASSIGN(const bool found, regex.Search(name));
-    if (found) return fmt::format("--ignore '{}'", regex.pattern());
+    if (found)
+      return Dropped{.name = name,
+                     .why = fmt::format("--ignore '{}'", regex.pattern()),
+                     .by = LeftOutBy::kIgnore};
   }
   const auto of_rank = megatron::ParseTensorName(name);
   const std::string_view key = of_rank ? of_rank->key : std::string_view(name);
   const auto match = hub ? recipe.FindHub(key) : recipe.FindHere(key);
   if (!match || match->rule->kind != Rule::Kind::kDrop) return std::nullopt;
-  return match->rule->note;
+  return Dropped{.name = name, .why = match->rule->note};
 }
 
 }  // namespace
@@ -33,9 +35,9 @@ Result<> DropUnreadable(const Source& source, const std::vector<Regex>& ignore,
   const Catalog& catalog = source.catalog();
   std::vector<const UnreadableTensor*> kept;
   for (const UnreadableTensor& tensor : catalog.unreadable()) {
-    RESHARD_ASSIGN(const auto why, WhyDropped(tensor.name, ignore, recipe, hub));
-    if (why)
-      mapping->dropped.push_back({tensor.name, 0, *why});
+    RESHARD_ASSIGN(auto dropped, DroppedBy(tensor.name, ignore, recipe, hub));
+    if (dropped)
+      mapping->dropped.push_back(*std::move(dropped));
     else
       kept.push_back(&tensor);
   }

@@ -95,7 +95,8 @@ std::optional<size_t> Pattern::Walk(std::string_view name, size_t at, size_t fir
 bool Pattern::WalkFromWide(std::string_view name, size_t at, size_t wide, Spans* spans) const {
   const Piece& piece = pieces_[wide];
   const size_t known = spans->size();
-  const std::string_view behind = wide + 1 < pieces_.size() ? pieces_[wide + 1].text : "";
+  const std::string_view behind =
+      wide + 1 < pieces_.size() ? std::string_view(pieces_[wide + 1].text) : std::string_view();
   size_t end = at + 1;
   if (wide + 2 >= pieces_.size())
     end = name.size() < behind.size() ? 0 : std::max(end, name.size() - behind.size());
