@@ -42,7 +42,7 @@ class RealPaths {
     std::error_code code;
     const fs::path whole = fs::absolute(path, code);
     if (code) return path;
-    if (fs::is_symlink(fs::symlink_status(whole, code))) return Whole(whole);
+    if (fs::symlink_status(whole, code).type() == fs::file_type::symlink) return Whole(whole);
     const auto [at, is_new] = parents_.try_emplace(whole.parent_path());
     if (is_new) at->second = Whole(whole.parent_path());
     return at->second / whole.filename();

@@ -76,7 +76,11 @@ int FlushOutput() {
   return output_error;
 }
 
-void Say(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stderr); }
+// What was printed comes first where both go to one place, as with 2>&1.
+void Say(std::string_view text) {
+  (void)FlushOutput();
+  std::fwrite(text.data(), 1, text.size(), stderr);
+}
 
 void PrintError(const Error& error) {
   Say(fmt::format("error[{}]: {}\n", ErrorKindName(error.kind), error.ToString()));

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from harness import checkpoints, cli
 from harness.cli import MAPPING, SOURCE
+from harness.recipe_text import keep_names
 from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor, init_device_mesh
 
@@ -138,9 +139,10 @@ def test_in_every_kind_of_file(
 ) -> None:
     make, what = UNREADABLE[name]
     source = kind(tmp_path, make())
-    error = cli.refused(SOURCE, source, out, "--recipe", "identity", names="x.weight")
+    recipe = keep_names(tmp_path) if kind is rank else "identity"
+    error = cli.refused(SOURCE, source, out, "--recipe", recipe, names="x.weight")
     assert what in error
-    done = cli.identity(source, out, "--ignore", r"x\.weight$")
+    done = cli.convert(source, out, "--recipe", recipe, "--ignore", r"x\.weight$")
     assert "left out 1 tensor " in done.stderr
     (tensor,) = load_file(out / "model.safetensors").values()
     assert torch.equal(tensor, DENSE["ok.weight"])
@@ -187,7 +189,7 @@ def test_objects_without_tensors_stay_objects(tmp_path: Path, out: Path) -> None
 def test_an_optimizer_of_a_rank_stays_an_object(tmp_path: Path, out: Path) -> None:
     file = tmp_path / "release" / "mp_rank_00" / "model_optim_rng.pt"
     save({"model": DENSE, "optimizer": {"state": (torch.ones(2), quantized())}}, file)
-    done = cli.identity(file.parents[1], out)
+    done = cli.convert(file.parents[1], out, "--recipe", keep_names(tmp_path))
     assert "left out 0 tensors and 1 object" in done.stderr
 
 

@@ -58,3 +58,23 @@ def _has_tables(value: Any) -> bool:
     return isinstance(value, dict) or (
         isinstance(value, list) and bool(value) and isinstance(value[0], dict)
     )
+
+
+def keep_names(directory: Path, stage: str = "llm.every") -> Path:
+    """A recipe of one's own that keeps every name, in `directory`, beside a config.json that says
+    nothing. `identity` refuses ranks' files: one of many is no model."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").write_text("{}")
+    recipe = directory / "own.toml"
+    recipe.write_text(
+        f"""
+name = "own"
+description = "a test's"
+
+[[rule]]
+here  = "{{name*}}"
+hub   = "{{name*}}"
+stage = "{stage}"
+"""
+    )
+    return recipe
