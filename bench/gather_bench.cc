@@ -72,7 +72,9 @@ void Measure(std::string_view what, const FileSource& source, const View& view,
   WindowFiller filler(source, index, *layouts, widest);
   BlockHash hash;
   const OverflowFn ignored = [](const Slot&, size_t) {};
-  FileJob job(plan.files[0], directory);
+  const auto output = OutputDirectory::Open(directory);
+  if (!output) return;
+  FileJob job(plan.files[0], *output);
   source.reads = source.bytes = 0;
   const auto start = std::chrono::steady_clock::now();
   for (uint64_t block = 0; block < job.block_count(); ++block)

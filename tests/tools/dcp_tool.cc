@@ -6,6 +6,7 @@
 
 #include <charconv>
 #include <cstdio>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -69,7 +70,11 @@ Result<> Write(const std::string& from, const std::string& to, unsigned ranks,
   RESHARD_ASSIGN(StagedOutput output, StagedOutput::Open(to, plan.summary.plan_id, {}));
   Reporter silent;
   RESHARD_TRY(RunPlan(plan, *source, output, silent, {.jobs = 2}));
-  return output.Commit();
+  std::set<std::string> files;
+  for (const FilePlan& file : plan.files) files.insert(file.path);
+  RESHARD_TRY(output.Commit(files));
+  output.Finish();
+  return {};
 }
 
 int Main(int argc, char** argv) {
