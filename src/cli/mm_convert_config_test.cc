@@ -164,7 +164,8 @@ TEST(MmConfig, FaultsOfAFileNameItsLine) {
   MmConfig config = HfToMm();
   EXPECT_EQ(config.SetFromFile(path).error().file, path + ":3");
   std::ofstream(path) << std::string(2 * kMaxYamlBytes, ' ');
-  EXPECT_THAT(config.SetFromFile(path).error().found, HasSubstr("too large"));
+  EXPECT_THAT(config.SetFromFile(path).error().found, HasSubstr("the file has 2097152 bytes"));
+  EXPECT_THAT(config.SetFromFile(path).error().expected, HasSubstr("at most 1048576 bytes"));
   std::remove(path.c_str());
   EXPECT_EQ(config.SetFromFile(path).error().kind, ErrorKind::kUsage);
   EXPECT_EQ(config.SetFromFile(testing::TempDir()).error().kind, ErrorKind::kUsage);
