@@ -30,6 +30,13 @@ struct Piece {
   uint64_t length;
 };
 
+// A tensor in a file other than the one that the index names for it.
+struct Misplaced {
+  std::string file;
+  uint32_t index;
+  safetensors::TensorInfo tensor;
+};
+
 struct Pieces {
   DType dtype;
   std::vector<Piece> pieces;
@@ -77,6 +84,11 @@ class HfSource final : public FileSource {
     std::map<std::string, Pieces> sharded;
     std::map<std::string, std::string> file_of;
     MetadataUnion metadata;
+    std::map<std::string, std::string> named;  // the file of each tensor, as the index says
+    if (!files.index.empty()) {
+      RESHARD_ASSIGN(named, ReadWeightMap(fs::path(root()) / files.index));
+    }
+    std::vector<Misplaced> misplaced;
     for (const std::string& name : files.names) {
       RESHARD_ASSIGN(const uint32_t index, AddFile(name, &builder));
       RESHARD_ASSIGN(const auto file, files_.Open(index));
@@ -95,17 +107,23 @@ class HfSource final : public FileSource {
         continue;
       }
       for (const safetensors::TensorInfo& tensor : header.tensors) {
+        const auto at = named.find(tensor.name);
+        if (at != named.end() && at->second != name) {
+          misplaced.push_back({name, index, tensor});
+          continue;
+        }
         builder.AddTensor(tensor.name, tensor.dtype, tensor.shape);
         builder.AddWhole(index, tensor.begin, tensor.length);
         file_of[tensor.name] = name;
       }
     }
+    Settle(misplaced, files.index, named, &file_of, &builder);
     AddSharded(sharded, &builder);
     for (const std::string& key : metadata.contradicted())
       notes_.push_back(fmt::format(
           "the files' metadata say different things of '{}': the target's says nothing of it", key));
     metadata_ = std::move(metadata).Take();
-    if (!files.index.empty()) RESHARD_TRY(CompareWithIndex(files.index, file_of));
+    if (!files.index.empty()) RESHARD_TRY(CompareWithIndex(files.index, named, file_of));
     RESHARD_ASSIGN(catalog_, std::move(builder).Build(root()));
     return {};
   }
@@ -130,11 +148,27 @@ class HfSource final : public FileSource {
               .help = "save the model again without it"});
   }
 
+  // The index decides: where a later file was laid over some tensors of an older one, the older one
+  // still has its copies, and a loader passes them over. A tensor that stands in another file alone is
+  // taken from there.
+  void Settle(const std::vector<Misplaced>& misplaced, const std::string& index,
+              const std::map<std::string, std::string>& named,
+              std::map<std::string, std::string>* file_of, CatalogBuilder* builder) {
+    for (const auto& [file, number, tensor] : misplaced) {
+      const auto at = file_of->try_emplace(tensor.name, file).first;
+      if (at->second == named.at(tensor.name)) {
+        notes_.push_back(fmt::format("{} holds '{}' too; that of {} is taken, as {} says", file,
+                                     tensor.name, at->second, index));
+        continue;
+      }
+      builder->AddTensor(tensor.name, tensor.dtype, tensor.shape);
+      builder->AddWhole(number, tensor.begin, tensor.length);
+    }
+  }
+
   // Every tensor that the index names must be there, or a model would start with random weights.
-  Result<> CompareWithIndex(const std::string& index,
+  Result<> CompareWithIndex(const std::string& index, const std::map<std::string, std::string>& map,
                             const std::map<std::string, std::string>& file_of) {
-    const fs::path path = fs::path(root()) / index;
-    RESHARD_ASSIGN(const auto map, ReadWeightMap(path));
     for (const auto& [tensor, file] : map) {
       const auto at = file_of.find(tensor);
       if (at == file_of.end())

@@ -71,12 +71,14 @@ MetadataFolder::MetadataFolder(uint64_t max_memory, uint64_t document_size)
 
 FoldRule MetadataFolder::OnGlobal(std::string_view module, std::string_view name) {
   if (module == "torch" && name == "Size") return {FoldAt::kCall, uint32_t(Class::kSize)};
+  const auto at_state = [](Class type) { return FoldRule{FoldAt::kState, uint32_t(type)}; };
+  // Whoever writes to a storage of his own brings this class along: OLMo-core's is
+  // olmo_core.distributed.checkpoint.filesystem._StorageInfo, with the same fields.
+  if (name == "_StorageInfo") return at_state(Class::kStorage);
   // The classes moved between torch 2.2 and 2.3, so the module is not compared whole.
   if (!module.starts_with("torch.distributed.")) return {};
-  const auto at_state = [](Class type) { return FoldRule{FoldAt::kState, uint32_t(type)}; };
   if (name == "ChunkStorageMetadata") return at_state(Class::kChunk);
   if (name == "MetadataIndex") return at_state(Class::kIndex);
-  if (name == "_StorageInfo") return at_state(Class::kStorage);
   if (name == "TensorProperties") return at_state(Class::kProperties);
   if (name == "TensorStorageMetadata") return at_state(Class::kTensor);
   return {};
