@@ -403,8 +403,14 @@ Result<> StagedOutput::Publish() {
 std::vector<fs::path> StagedOutput::Finish() {
   std::vector<fs::path> left;
   const fs::path replaced = Beside(".replaced");
+  const uint64_t staged = swap_.replaced == 0 ? 0 : InodeOf(staging_);
+  if (swap_.replaced != 0 && staged == 0 && errno != ENOENT) {
+    // It cannot be looked at now. The journal stays: by it the next run knows what this is.
+    left.push_back(staging_);
+    return left;
+  }
   // A fresh name first: what has the staging directory's name must be a staging directory.
-  if (swap_.replaced != 0 && InodeOf(staging_) == swap_.replaced &&
+  if (staged != 0 && staged == swap_.replaced &&
       (!RemoveAll(replaced) || Rename(staging_, replaced) != 0) && !RemoveAll(staging_))
     left.push_back(staging_);
   if (!RemoveAll(replaced)) left.push_back(replaced);
